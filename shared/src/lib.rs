@@ -1,0 +1,29 @@
+//! What master, worker and client of Quipu all speak.
+//!
+//! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
+//! [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
+//! and worker say to each other), [`service`] (what clients may ask), [`trust`], [`membership`], [`link`], [`config`],
+//! [`telemetry`].
+
+pub mod block;
+pub mod config;
+pub mod formula;
+pub mod ids;
+pub mod link;
+pub mod membership;
+pub mod reduce;
+pub mod render;
+pub mod service;
+pub mod source;
+pub mod spec;
+pub mod table;
+pub mod telemetry;
+pub mod trust;
+pub mod wire;
+
+/// Names the set of math definitions; attempts of one job run on one numerics version only.
+pub const NUMERICS_VERSION: u32 = 1;
+/// Version of the messages in [`wire`]; nodes of other versions are refused by name.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Rows of a block: the unit of evaluation, of reduction and of cancellation. Shard boundaries are multiples of it.
+pub const BLOCK_ROWS: u64 = 4096;

@@ -1,0 +1,239 @@
+//! What a cluster offers its clients: the same trait within a process and over HTTP.
+//!
+//! The master implements it; the HTTP API serves it; the HTTP client implements it again. So a command does not know
+//! whether its cluster is embedded.
+
+use crate::block::RowError;
+use crate::ids::{JobId, NodeId, Role};
+use crate::spec::JobSpec;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+/// The cluster as a client sees it.
+#[async_trait]
+pub trait JobService: Send + Sync + 'static {
+    /// Accepts a job, or says why not. Formulas of one-formula jobs are checked here; those of `eval` fail one by one.
+    async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError>;
+    /// Cancels a job; no error if it has ended.
+    async fn cancel(&self, job: JobId) -> Result<(), ServiceError>;
+    /// The job as it is.
+    async fn job(&self, job: JobId) -> Result<JobView, ServiceError>;
+    /// Jobs with ids above `after`, oldest first, at most `limit`.
+    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError>;
+    /// The job now and at each change (at most ten a second); ends after the final state.
+    async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError>;
+    /// The job's results in row order, as they come: rendered rows in the spec's format (CSV with its header), or one
+    /// JSON document of the reductions. Ends with an error where the job fails or is cancelled.
+    async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError>;
+    /// Takes a table's bytes for a later `map`.
+    async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError>;
+    /// The cluster's nodes, by id.
+    async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError>;
+    /// Asks a worker to finish what it has and leave.
+    async fn drain(&self, node: NodeId) -> Result<(), ServiceError>;
+}
+
+/// A job to be accepted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRequest {
+    /// The job.
+    pub spec: JobSpec,
+    /// W3C trace context of the caller.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+    /// Chosen by the client before its first try and kept over retries; the same key with another spec is refused.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+}
+
+/// An accepted upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// BLAKE3 of the bytes, in hexadecimal.
+    pub digest: String,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct ServiceError {
+    /// What sort, which decides HTTP status and exit code.
+    pub kind: ErrorKind,
+    /// Stable code, such as `unknown_variable`.
+    pub code: String,
+    /// For people: names the input, the place and the fix.
+    pub message: String,
+    /// Formula, line and column, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Seconds after which to try again, where that helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+}
+
+/// Where in a formula.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The formula.
+    pub formula: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+/// Sorts of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The request is malformed (HTTP 400, exit 2).
+    Usage,
+    /// A formula does not parse or is refused, or data is not what it says (422, exit 65).
+    Invalid,
+    /// No such job, upload or node (404, exit 66).
+    NotFound,
+    /// The same idempotency key with another body, or an illegal state (409, exit 65).
+    Conflict,
+    /// A row failed, and so the job (exit 1).
+    Evaluation,
+    /// The job was cancelled (exit 130).
+    Cancelled,
+    /// Its deadline passed (exit 124).
+    Deadline,
+    /// Over a limit; try again (429, exit 75).
+    Busy,
+    /// Larger than a limit allows (413, exit 65).
+    TooLarge,
+    /// No token, or a wrong one (401, exit 77).
+    Unauthenticated,
+    /// Not allowed (403, exit 77).
+    Forbidden,
+    /// The cluster can't be reached (exit 69).
+    Unreachable,
+    /// A defect or trouble of the service (500, exit 70).
+    Internal,
+}
+
+/// State of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted, nothing leased yet.
+    Queued,
+    /// Something was leased.
+    Running,
+    /// Every row is done.
+    Succeeded,
+    /// Ended without its result.
+    Failed,
+    /// Ended on request.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether it never changes again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The legal arrows.
+    pub fn may_become(self, next: Self) -> bool {
+        use JobState::{Cancelled, Failed, Queued, Running, Succeeded};
+        matches!(
+            (self, next),
+            (Queued, Running | Succeeded | Failed | Cancelled) | (Running, Succeeded | Failed | Cancelled)
+        )
+    }
+}
+
+/// A job as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// `eval`, `map`, `sweep` or `sample`.
+    pub kind: String,
+    /// The name given with it.
+    pub name: Option<String>,
+    /// Where it stands.
+    pub state: JobState,
+    /// Unix time of its acceptance.
+    pub submitted_at_ms: u64,
+    /// Time from its acceptance to its end or to now.
+    pub elapsed_ms: u64,
+    /// Rows in all, once known.
+    pub rows_total: Option<u64>,
+    /// Rows done.
+    pub rows_done: u64,
+    /// Rows that failed.
+    pub rows_failed: u64,
+    /// The first of them.
+    pub row_errors: Vec<RowError>,
+    /// Its shards.
+    pub shards: ShardCounts,
+    /// Why it failed or was cancelled.
+    pub error: Option<ServiceError>,
+    /// W3C trace context that it runs under.
+    pub traceparent: Option<String>,
+}
+
+/// Shards of a job by state. Shards are cut as they are leased, so there is no total before the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardCounts {
+    /// Cut, and waiting for a worker again.
+    pub queued: u64,
+    /// Leased.
+    pub leased: u64,
+    /// Done.
+    pub done: u64,
+    /// Attempts beyond each shard's first, speculative ones included.
+    pub retried: u64,
+    /// Speculative attempts.
+    pub speculative: u64,
+}
+
+/// State of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Seen in gossip, not (yet) connected.
+    Known,
+    /// Connected and in the schedule.
+    Up,
+    /// Finishing what it has.
+    Draining,
+    /// Gossip says that it is down, or its link is closed.
+    Down,
+}
+
+/// A node as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// Where it stands.
+    pub state: NodeState,
+    /// Executors.
+    pub slots: u32,
+    /// Attempts it runs or has queued.
+    pub leased: u32,
+    /// Zone.
+    pub zone: String,
+    /// Version of the product.
+    pub version: String,
+    /// Address of its gossip.
+    pub gossip: Option<String>,
+    /// Rows a second, measured over its last shards.
+    pub rows_per_s: f64,
+    /// Shards that it has completed.
+    pub shards_done: u64,
+    /// Why it is not in the schedule, where it is refused.
+    pub note: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Rows that are computed: sweeps and samples.

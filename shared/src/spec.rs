@@ -1,0 +1,344 @@
+//! What a job is: formulas, where their rows come from, and what becomes of the values.
+//!
+//! A spec is plain data: it travels in requests, on the link and (later) in the job log.
+
+use serde::{Deserialize, Serialize};
+
+/// A submitted piece of work, as the client describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// Which of the four jobs, with its inputs.
+    pub kind: JobKind,
+    /// Variables with one value for all rows (`-v name=value`).
+    #[serde(default)]
+    pub bindings: Vec<(String, Scalar)>,
+    /// What a formula may name.
+    #[serde(default)]
+    pub symbols: SymbolPolicy,
+    /// What a failed row does.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Reductions to compute in one pass; empty means that rows go to the sink.
+    #[serde(default)]
+    pub reductions: Vec<Reduction>,
+    /// The form of rows in the sink; not used with reductions, and always [`RowFormat::Ndjson`] for `eval`.
+    #[serde(default)]
+    pub format: RowFormat,
+    /// How long the job may run, counted from its submission.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+    /// A name for people; at most 128 bytes.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// The four jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Each formula once; row i is formula i.
+    Eval {
+        /// The formulas in input order.
+        formulas: Vec<String>,
+    },
+    /// A formula over each row of a table.
+    Map {
+        /// Computed for each row.
+        formula: String,
+        /// Rows for which it is not true are left out (`--where`).
+        condition: Option<String>,
+        /// Name of the computed column.
+        name: String,
+        /// Types and form of the input.
+        schema: TableSchema,
+        /// Where the bytes are.
+        input: TableInput,
+    },
+    /// A formula over the cartesian product of axes; the last axis is the fastest.
+    Sweep {
+        /// Computed for each point.
+        formula: String,
+        /// Name of the computed column.
+        name: String,
+        /// At least one axis.
+        axes: Vec<Axis>,
+    },
+    /// A formula over random draws; draw i of a variable is a pure function of (seed, name, i).
+    Sample {
+        /// Computed for each draw.
+        formula: String,
+        /// Name of the computed column.
+        name: String,
+        /// Number of rows.
+        rows: u64,
+        /// Seed of every stream.
+        seed: u64,
+        /// The random variables.
+        draws: Vec<Draw>,
+    },
+}
+
+impl JobKind {
+    /// The job's name as users type it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Eval { .. } => "eval",
+            Self::Map { .. } => "map",
+            Self::Sweep { .. } => "sweep",
+            Self::Sample { .. } => "sample",
+        }
+    }
+}
+
+/// One value of a formula, as it travels. Tuples may nest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scalar {
+    /// evalexpr's `int`.
+    Int(i64),
+    /// evalexpr's `float`, as its bits, so that NaN and infinities survive every encoding.
+    Float(#[serde(with = "float_bits")] f64),
+    /// evalexpr's `boolean`.
+    Boolean(bool),
+    /// evalexpr's `string`.
+    String(String),
+    /// evalexpr's `tuple`.
+    Tuple(Vec<Scalar>),
+    /// evalexpr's `empty`; also a null.
+    Empty,
+}
+
+/// A float as its 64 bits.
+mod float_bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+    pub(super) fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(x.to_bits())
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        u64::deserialize(d).map(f64::from_bits)
+    }
+}
+
+/// What a formula may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SymbolPolicy {
+    /// If given, only these variables, with these types (`--vars-only a,b:float`); a missing type means any.
+    #[serde(default)]
+    pub vars_only: Option<Vec<(String, Option<ColumnType>)>>,
+    /// Which functions may be called (`--functions`).
+    #[serde(default)]
+    pub functions: FunctionSet,
+}
+
+/// Sets of functions that a formula may call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FunctionSet {
+    /// No function at all.
+    None,
+    /// `math::*`, `min max floor round ceil if`, bit operations.
+    Math,
+    /// Every function.
+    #[default]
+    All,
+}
+
+/// What a failed row does to its job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The job fails with the lowest failing row.
+    #[default]
+    Fail,
+    /// The row's value is null; the count and the first rows are reported.
+    Null,
+    /// The row is left out; the count and the first rows are reported.
+    Skip,
+}
+
+/// Type of a column, as inferred or given with `--types`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// i64.
+    Int,
+    /// f64.
+    Float,
+    /// true or false.
+    Boolean,
+    /// UTF-8 text.
+    String,
+}
+
+/// Form of a table's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// Comma-separated values with a header row (RFC 4180, and what the `csv` crate accepts beyond it).
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// What a table's bytes mean; fixed when the job is submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// Form of the bytes.
+    pub format: TableFormat,
+    /// Separator of a CSV file.
+    pub delimiter: u8,
+    /// Every column in file order (CSV), or those seen while inferring (JSON-lines).
+    pub columns: Vec<TableColumn>,
+}
+
+/// One column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableColumn {
+    /// The header as the file has it.
+    pub name: String,
+    /// The name that a formula uses: the header where that is an identifier, else its replacement.
+    pub variable: String,
+    /// Its type.
+    pub ty: ColumnType,
+}
+
+/// Where a table's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableInput {
+    /// A file that every executor can open by this path (embedded, or a shared folder).
+    Shared {
+        /// Absolute path.
+        path: String,
+    },
+    /// Bytes that the client has uploaded to the master.
+    Uploaded {
+        /// BLAKE3 of the bytes, in hexadecimal.
+        digest: String,
+    },
+}
+
+/// One axis of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Axis {
+    /// The variable.
+    pub name: String,
+    /// Its values.
+    pub values: AxisValues,
+}
+
+/// The values of an axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AxisValues {
+    /// Integers START + i*STEP, half open.
+    IntRange {
+        /// First value.
+        start: i64,
+        /// Bound that is not reached.
+        stop: i64,
+        /// Step, not 0.
+        step: i64,
+    },
+    /// Floats START + i*STEP, half open.
+    FloatRange {
+        /// First value.
+        start: Scalar,
+        /// Bound that is not reached.
+        stop: Scalar,
+        /// Step, not 0.
+        step: Scalar,
+    },
+    /// COUNT evenly spaced floats with both ends.
+    Linspace {
+        /// First value.
+        start: Scalar,
+        /// Last value.
+        stop: Scalar,
+        /// How many, at least 1.
+        count: u64,
+    },
+    /// Listed values of one type.
+    List(Vec<Scalar>),
+}
+
+/// One random variable of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draw {
+    /// The variable.
+    pub name: String,
+    /// Its distribution.
+    pub distribution: Distribution,
+}
+
+/// Distributions of draws. Parameters are finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// Uniform over `[a, b)`.
+    Uniform(f64, f64),
+    /// Normal with mean and standard deviation.
+    Normal(f64, f64),
+    /// Exponential with a rate.
+    Exponential(f64),
+    /// True with this probability.
+    Bernoulli(f64),
+    /// Uniform integers, both ends included.
+    Integer(i64, i64),
+    /// One of these, each as likely; all of one type.
+    Choice(Vec<Scalar>),
+}
+
+/// A law that merges shards' partials to one value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// Rows with a value.
+    Count,
+    /// Sum.
+    Sum,
+    /// Arithmetic mean.
+    Mean,
+    /// Least value; NaN if any is NaN.
+    Min,
+    /// Greatest value; NaN if any is NaN.
+    Max,
+    /// Lowest row of the least value, with its inputs.
+    Argmin,
+    /// Lowest row of the greatest value, with its inputs.
+    Argmax,
+    /// Sample variance (n - 1).
+    Variance,
+    /// Square root of the sample variance.
+    Stddev,
+    /// True where any value is true.
+    Any,
+    /// True where all values are true.
+    All,
+    /// Counts in equal bins over `[lo, hi]`.
+    Histogram {
+        /// Lower edge.
+        lo: f64,
+        /// Upper edge, included in the last bin.
+        hi: f64,
+        /// Number of bins.
+        bins: u32,
+    },
+    /// Approximate quantile (DDSketch, 0.1 % relative error).
+    Quantile(f64),
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowFormat {
+    /// Comma-separated values; the stream begins with a header row.
+    #[default]
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// The computed value alone, one a line.
+    Plain,
+}

@@ -1,0 +1,1 @@
+//! Rows that are read: CSV and JSON-lines.

@@ -1,0 +1,1 @@
+//! The cluster secret and what is derived from it.

@@ -1,0 +1,1 @@
+//! Quipu as a library.
