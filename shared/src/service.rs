@@ -5,7 +5,7 @@
 
 use crate::block::RowError;
 use crate::ids::{JobId, NodeId, Role};
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, ResultFormat};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -160,6 +160,8 @@ pub struct JobView {
     pub kind: String,
     /// The name given with it.
     pub name: Option<String>,
+    /// The form of its results: [`JobSpec::result_format`].
+    pub format: ResultFormat,
     /// Where it stands.
     pub state: JobState,
     /// Unix time of its acceptance.

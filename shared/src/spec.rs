@@ -33,6 +33,18 @@ pub struct JobSpec {
     pub name: Option<String>,
 }
 
+impl JobSpec {
+    /// The form of what the job's results stream carries.
+    pub fn result_format(&self) -> ResultFormat {
+        match (self.reductions.is_empty(), &self.kind, self.format) {
+            (false, ..) => ResultFormat::Json,
+            (true, JobKind::Eval { .. }, _) | (true, _, RowFormat::Ndjson) => ResultFormat::Ndjson,
+            (true, _, RowFormat::Csv) => ResultFormat::Csv,
+            (true, _, RowFormat::Plain) => ResultFormat::Plain,
+        }
+    }
+}
+
 /// The four jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,7 +109,7 @@ impl JobKind {
 pub enum Scalar {
     /// evalexpr's `int`.
     Int(i64),
-    /// evalexpr's `float`, as its bits, so that NaN and infinities survive every encoding.
+    /// evalexpr's `float`. JSON has it as a number or as `"NaN"`, `"inf"`, `"-inf"`; other encodings as its bits.
     Float(#[serde(with = "float_bits")] f64),
     /// evalexpr's `boolean`.
     Boolean(bool),
@@ -109,14 +121,53 @@ pub enum Scalar {
     Empty,
 }
 
-/// A float as its 64 bits.
+/// A float: a number, `"NaN"`, `"inf"` or `"-inf"` where people read it (JSON), and its 64 bits where they don't.
 mod float_bits {
+    use serde::de::{Error, Unexpected, Visitor};
     use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt;
+
     pub(super) fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u64(x.to_bits())
+        if !s.is_human_readable() {
+            s.serialize_u64(x.to_bits())
+        } else if x.is_nan() {
+            s.serialize_str("NaN")
+        } else if x.is_infinite() {
+            s.serialize_str(if *x > 0.0 { "inf" } else { "-inf" })
+        } else {
+            s.serialize_f64(*x)
+        }
     }
+
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-        u64::deserialize(d).map(f64::from_bits)
+        if d.is_human_readable() { d.deserialize_any(Readable) } else { u64::deserialize(d).map(f64::from_bits) }
+    }
+
+    struct Readable;
+
+    impl Visitor<'_> for Readable {
+        type Value = f64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
+        }
+        fn visit_f64<E: Error>(self, x: f64) -> Result<f64, E> {
+            Ok(x)
+        }
+        // An integer of JSON is a fine float; it is rounded to nearest, as the same digits with a point would be.
+        fn visit_i64<E: Error>(self, x: i64) -> Result<f64, E> {
+            Ok(x as f64)
+        }
+        fn visit_u64<E: Error>(self, x: u64) -> Result<f64, E> {
+            Ok(x as f64)
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+            match text {
+                "NaN" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+            }
+        }
     }
 }
 
@@ -341,4 +392,66 @@ pub enum RowFormat {
     Ndjson,
     /// The computed value alone, one a line.
     Plain,
+}
+
+/// The form of a results stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultFormat {
+    /// Rows as comma-separated values.
+    Csv,
+    /// Rows as one JSON object a line.
+    Ndjson,
+    /// The computed values, one a line.
+    Plain,
+    /// One JSON document of the reductions.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scalar;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    fn bits(scalar: &Scalar) -> u64 {
+        let Scalar::Float(x) = scalar else { panic!("{scalar:?} is no float") };
+        x.to_bits()
+    }
+
+    fn from_json(json: &str) -> Result<Scalar, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    proptest! {
+        #[test]
+        fn floats_keep_their_bits_in_json_and_postcard(x in any::<f64>()) {
+            let scalar = Scalar::Float(x);
+            let json = serde_json::to_string(&scalar).unwrap();
+            // JSON has one NaN; every other float keeps all its bits.
+            let expected = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
+            prop_assert_eq!(bits(&from_json(&json).unwrap()), expected);
+            let binary = postcard::to_stdvec(&scalar).unwrap();
+            prop_assert_eq!(bits(&postcard::from_bytes(&binary).unwrap()), x.to_bits());
+        }
+    }
+
+    #[test]
+    fn floats_are_readable_in_json() {
+        for (x, json) in [
+            (1.5, "1.5"),
+            (2.0, "2.0"),
+            (-0.0, "-0.0"),
+            (f64::NAN, "\"NaN\""),
+            (f64::INFINITY, "\"inf\""),
+            (f64::NEG_INFINITY, "\"-inf\""),
+        ] {
+            let json = format!("{{\"float\":{json}}}");
+            assert_eq!(serde_json::to_string(&Scalar::Float(x)).unwrap(), json);
+            assert_eq!(bits(&from_json(&json).unwrap()), x.to_bits());
+        }
+        assert_eq!(from_json("{\"float\":3}").unwrap(), Scalar::Float(3.0));
+        assert_eq!(from_json("{\"float\":-3}").unwrap(), Scalar::Float(-3.0));
+        let refused = from_json("{\"float\":\"three\"}").unwrap_err().to_string();
+        assert!(refused.contains("a number, \"NaN\", \"inf\" or \"-inf\""), "{refused}");
+    }
 }
