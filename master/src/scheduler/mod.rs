@@ -1,1 +1,495 @@
-//! The scheduler: a pure core.
+//! The scheduler: a pure core. Time and events come in, effects go out; no async, no clock, no random source, no I/O.
+//!
+//! ```text
+//!   job events ----------+                       +--> RecordCompletion, then AcknowledgeShard
+//!   worker events -------+--> Scheduler::step ---+--> LeaseShard, CancelAttempt, CloseWorker
+//!   TimerFired ----------+                       +--> EndJob, ArmTimer
+//! ```
+//!
+//! The rows of a job are cut into shards in row order, each at the moment it is leased. An attempt lives from its
+//! lease to the worker's report:
+//!
+//! ```text
+//!   leased --> completed                    the first completion of a shard wins, whatever became of the attempt
+//!      |-----> rejected, handed back        the shard waits again
+//!      |-----> failed, worker lost          the shard waits again, one death older
+//!      +-----> ended (expired, or another attempt won, or the job ended)
+//!                 the worker is told and its credit stays taken until it reports: a paused worker is not
+//!                 oversubscribed. It is asked again each lease time, and one that never answers is closed.
+//! ```
+//!
+//! Recovery is `Scheduler::new(epoch + 1)` and [`Event::JobRecovered`]. For the shell: execute effects in order, and
+//! feed [`Event::ShardProgressed`] while a large output is being fetched, so that its lease does not expire.
+
+mod dispatch;
+mod job;
+mod queries;
+#[cfg(test)]
+mod tests;
+mod types;
+mod worker;
+
+pub use types::{DoneShard, Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig};
+pub use worker::WorkerLoad;
+
+use job::{Job, Shard};
+use quipu_shared::ids::{AttemptId, Epoch, JobId, WorkerId};
+use quipu_shared::wire::Lease;
+use std::collections::{BTreeMap, BTreeSet};
+use worker::{Rate, Worker};
+
+/// A time at which something is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKey {
+    /// The lease expires, or its end is announced again.
+    Attempt(AttemptId),
+    /// The worker may be tried again after a rejection.
+    Backoff(WorkerId),
+    /// The job's time is over.
+    Deadline(JobId),
+}
+
+/// An attempt that takes a credit of a worker.
+#[derive(Clone, Debug)]
+struct Attempt {
+    lease: Lease,
+    worker: WorkerId,
+    first_row: u64,
+    speculative: bool,
+    granted_at: Millis,
+    /// Last news of it.
+    renewed_at: Millis,
+    accepted: bool,
+    /// Rows done, once it has reported any progress.
+    progress: Option<u64>,
+    /// When its lease ended; until then it is live.
+    ended_at: Option<Millis>,
+    /// Its entry among the timers.
+    timer_at: Millis,
+}
+
+/// Decides which worker executes which rows, and when a job has ended.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    epoch: Epoch,
+    config: SchedulerConfig,
+    now: Millis,
+    jobs: BTreeMap<JobId, Job>,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// By id, which never repeats within an epoch.
+    attempts: BTreeMap<AttemptId, Attempt>,
+    last_attempt: u64,
+    /// Workers that may be given something, least loaded first.
+    free: BTreeSet<(u64, WorkerId)>,
+    /// Jobs with something to lease, those with the fewest live attempts first.
+    ready: BTreeSet<(u64, JobId)>,
+    /// Shards with one live attempt, by the time from which they are stragglers.
+    stragglers: BTreeSet<(Millis, JobId, u64)>,
+    /// Jobs with shards in quarantine.
+    quarantines: BTreeSet<JobId>,
+    /// The worker that is being emptied for a shard in quarantine.
+    reserved: Option<WorkerId>,
+    /// Slots of the workers that are not draining.
+    slots: u64,
+    timers: BTreeSet<(Millis, TimerKey)>,
+    armed_at: Option<Millis>,
+    /// When this master last woke from a pause of its own; nothing counts as silent before.
+    awake_since: Millis,
+}
+
+impl Scheduler {
+    /// An empty scheduler. `epoch` is above that of every master before.
+    pub fn new(epoch: Epoch, config: SchedulerConfig) -> Self {
+        Self {
+            epoch,
+            config,
+            now: 0,
+            jobs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            last_attempt: 0,
+            free: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            stragglers: BTreeSet::new(),
+            quarantines: BTreeSet::new(),
+            reserved: None,
+            slots: 0,
+            timers: BTreeSet::new(),
+            armed_at: None,
+            awake_since: 0,
+        }
+    }
+
+    /// The sole entry point: state, time and event determine the effects, which are appended in order.
+    pub fn step(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        if event == Event::TimerFired {
+            self.armed_at = None;
+        }
+        self.run_timers(effects);
+        self.handle(event, effects);
+        self.dispatch(effects);
+        self.arm_timer(effects);
+    }
+
+    fn handle(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::JobSubmitted { job, plan } => self.add_job(job, plan, &[], None, effects),
+            Event::JobRecovered { job, plan, done, failed_row } => self.add_job(job, plan, &done, failed_row, effects),
+            Event::RowsKnown { job, rows, last } => {
+                if let Some(state) = self.jobs.get_mut(&job)
+                    && !state.rows_final
+                {
+                    state.rows_known = state.rows_known.max(rows);
+                    state.rows_final = last;
+                    self.settle(job, effects);
+                }
+            }
+            Event::WindowMoved { job, up_to_row } => {
+                if let Some(state) = self.jobs.get_mut(&job) {
+                    state.window = up_to_row;
+                    self.settle(job, effects);
+                }
+            }
+            Event::JobCancelled { job } => self.end_job(job, JobOutcome::Cancelled, effects),
+            Event::WorkerJoined { worker, slots, credits } => {
+                self.lose_worker(worker, effects);
+                let slots = slots.max(1);
+                let credits = credits.clamp(1, slots.saturating_mul(self.config.credits_per_slot_max.max(1)));
+                self.workers.insert(worker, Worker::new(self.now, slots, credits));
+                self.slots += u64::from(slots);
+                self.refresh_worker(worker);
+            }
+            Event::WorkerLost { worker } => self.lose_worker(worker, effects),
+            Event::WorkerDraining { worker, returned } => self.drain_worker(worker, &returned, effects),
+            Event::ShardAccepted { worker, lease } => self.renew(worker, lease, None, effects),
+            Event::ShardProgressed { worker, lease, rows_done } => self.renew(worker, lease, Some(rows_done), effects),
+            Event::ShardRejected { worker, lease } => self.reject(worker, lease, effects),
+            Event::ShardCompleted { worker, lease, busy_us, failed_row } => {
+                self.complete(worker, lease, busy_us, failed_row, effects);
+            }
+            Event::ShardFailed { worker, lease } => {
+                self.hear(worker);
+                if let Some(attempt) = self.report(worker, lease) {
+                    self.detach(&attempt, true, effects);
+                }
+            }
+            Event::TimerFired => {}
+        }
+    }
+
+    fn add_job(
+        &mut self,
+        job: JobId,
+        plan: JobPlan,
+        done: &[DoneShard],
+        failed_row: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.jobs.contains_key(&job) {
+            return;
+        }
+        let state = Job::new(plan, done, failed_row);
+        if let Some(at) = state.plan.deadline_at {
+            self.timers.insert((at, TimerKey::Deadline(job)));
+        }
+        self.jobs.insert(job, state);
+        self.settle(job, effects);
+        if self.jobs.get(&job).is_some_and(|state| state.plan.deadline_at.is_some_and(|at| at <= self.now)) {
+            self.end_job(job, JobOutcome::DeadlinePassed, effects);
+        }
+    }
+
+    /// Ends the job if it is done, and keeps the sets that it stands in true.
+    fn settle(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        match self.jobs.get(&job).and_then(Job::outcome) {
+            Some(outcome) => self.end_job(job, outcome, effects),
+            None => self.refresh_job(job),
+        }
+    }
+
+    fn end_job(&mut self, job: JobId, outcome: JobOutcome, effects: &mut Vec<Effect>) {
+        let Some(mut state) = self.jobs.remove(&job) else { return };
+        for shard in std::mem::take(&mut state.shards).into_values() {
+            self.void_shard(job, &shard, effects);
+        }
+        if let Some(key) = state.ready_key {
+            self.ready.remove(&(key, job));
+        }
+        if let Some(at) = state.plan.deadline_at {
+            self.timers.remove(&(at, TimerKey::Deadline(job)));
+        }
+        self.quarantines.remove(&job);
+        for worker in self.workers.values_mut() {
+            worker.rates.remove(&job);
+        }
+        effects.push(Effect::EndJob { job, outcome });
+    }
+
+    /// What is left of a shard that was taken out: its live attempts end.
+    fn void_shard(&mut self, job: JobId, shard: &Shard, effects: &mut Vec<Effect>) {
+        if let Some(at) = shard.straggler_at {
+            self.stragglers.remove(&(at, job, shard.first_row));
+        }
+        for &attempt in &shard.live {
+            self.end_attempt(attempt, effects);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        worker: WorkerId,
+        lease: Lease,
+        busy_us: u64,
+        failed_row: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.hear(worker);
+        if lease.epoch > self.epoch {
+            // A newer master leads and wants this output; acknowledging would destroy it.
+            return;
+        }
+        let wanted = self.wants(&lease);
+        // The reporter may have reconnected: the credit is its old connection's then.
+        if let Some(attempt) = self.attempts.get(&lease.attempt)
+            && attempt.lease == lease
+        {
+            self.release(lease.attempt);
+        }
+        let shard = match self.jobs.get_mut(&lease.job) {
+            Some(job) if wanted => job.shard(lease.shard).map(|shard| shard.first_row).and_then(|row| job.remove(row)),
+            _ => None,
+        };
+        let Some(mut shard) = shard else {
+            effects.push(Effect::AcknowledgeShard { worker, lease });
+            return;
+        };
+        let (first_row, rows) = (shard.first_row, shard.rows);
+        effects.push(Effect::RecordCompletion { job: lease.job, shard: shard.id, lease, first_row, rows });
+        effects.push(Effect::AcknowledgeShard { worker, lease });
+        shard.live.retain(|&attempt| attempt != lease.attempt);
+        self.void_shard(lease.job, &shard, effects);
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.rejections = 0;
+            state.measure(lease.job, rows, busy_us);
+        }
+        let Some(job) = self.jobs.get_mut(&lease.job) else { return };
+        job.shards_done += 1;
+        job.rows_done += rows;
+        match &mut job.rate {
+            Some(rate) => rate.measure(rows, busy_us),
+            None => job.rate = Some(Rate::first(rows, busy_us)),
+        }
+        if let Some(row) = failed_row.filter(|row| job.plan.fail_fast && (first_row..first_row + rows).contains(row)) {
+            for shard in job.fail_row(row) {
+                self.void_shard(lease.job, &shard, effects);
+            }
+        }
+        self.settle(lease.job, effects);
+    }
+
+    fn reject(&mut self, worker: WorkerId, lease: Lease, effects: &mut Vec<Effect>) {
+        self.hear(worker);
+        let Some(attempt) = self.report(worker, lease) else { return };
+        if attempt.ended_at.is_none()
+            && let Some(state) = self.workers.get_mut(&worker)
+        {
+            let doublings = state.rejections.min(16);
+            let pause_ms = (self.config.reject_backoff_ms << doublings).min(self.config.reject_backoff_max_ms);
+            state.rejections += 1;
+            if let Some(at) = state.backoff_until.replace(self.now + pause_ms) {
+                self.timers.remove(&(at, TimerKey::Backoff(worker)));
+            }
+            self.timers.insert((self.now + pause_ms, TimerKey::Backoff(worker)));
+            self.refresh_worker(worker);
+        }
+        self.detach(&attempt, false, effects);
+    }
+
+    /// News of an attempt that goes on.
+    fn renew(&mut self, worker: WorkerId, lease: Lease, progress: Option<u64>, effects: &mut Vec<Effect>) {
+        self.hear(worker);
+        if let Some(attempt) = self.attempts.get_mut(&lease.attempt)
+            && attempt.lease == lease
+            && attempt.worker == worker
+        {
+            attempt.renewed_at = self.now;
+            attempt.accepted = true;
+            attempt.progress = progress.or(attempt.progress);
+            if attempt.ended_at.is_none()
+                && let Some(state) = self.workers.get_mut(&worker)
+            {
+                state.rejections = 0;
+            }
+        } else if lease.epoch <= self.epoch && !self.wants(&lease) {
+            // It runs without a lease, after a reconnect or a lost message, and is of no use. (A useful one may go on.)
+            effects.push(Effect::CancelAttempt { worker, lease });
+        }
+    }
+
+    /// The worker lives.
+    fn hear(&mut self, worker: WorkerId) {
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.heard_at = self.now;
+            if std::mem::take(&mut state.suspect) {
+                self.refresh_worker(worker);
+            }
+        }
+    }
+
+    /// Takes an attempt that its worker reports as over.
+    fn report(&mut self, worker: WorkerId, lease: Lease) -> Option<Attempt> {
+        let attempt = self.attempts.get(&lease.attempt)?;
+        if attempt.lease == lease && attempt.worker == worker { self.release(lease.attempt) } else { None }
+    }
+
+    /// Gives the credit of an attempt back.
+    fn release(&mut self, id: AttemptId) -> Option<Attempt> {
+        let attempt = self.attempts.remove(&id)?;
+        self.timers.remove(&(attempt.timer_at, TimerKey::Attempt(id)));
+        if let Some(worker) = self.workers.get_mut(&attempt.worker) {
+            worker.held.remove(&id);
+            worker.exclusive.take_if(|exclusive| *exclusive == id);
+            self.refresh_worker(attempt.worker);
+        }
+        Some(attempt)
+    }
+
+    /// Takes a released or expired attempt from its shard, which waits again or is poison.
+    fn detach(&mut self, attempt: &Attempt, died: bool, effects: &mut Vec<Effect>) {
+        let (id, job) = (attempt.lease.attempt, attempt.lease.job);
+        let Some(state) = self.jobs.get_mut(&job) else { return };
+        let Some(shard) = state.shards.get_mut(&attempt.first_row).filter(|shard| shard.live.contains(&id)) else {
+            return;
+        };
+        shard.live.retain(|&live| live != id);
+        state.leased -= 1;
+        shard.deaths += u32::from(died);
+        if shard.live.is_empty() {
+            if shard.deaths >= self.config.attempts_max {
+                let outcome = JobOutcome::Poisoned {
+                    shard: shard.id,
+                    first_row: shard.first_row,
+                    rows: shard.rows,
+                    attempts: shard.deaths,
+                };
+                self.end_job(job, outcome, effects);
+                return;
+            }
+            state.queue(attempt.first_row, self.config.quarantine_deaths);
+        }
+        self.watch_straggler(job, attempt.first_row);
+        self.refresh_job(job);
+    }
+
+    /// Ends the lease of a live attempt and tells its worker.
+    fn end_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        attempt.ended_at = Some(self.now);
+        self.timers.remove(&(attempt.timer_at, TimerKey::Attempt(id)));
+        attempt.timer_at = self.now + self.config.lease_ttl_ms;
+        self.timers.insert((attempt.timer_at, TimerKey::Attempt(id)));
+        effects.push(Effect::CancelAttempt { worker: attempt.worker, lease: attempt.lease });
+    }
+
+    fn lose_worker(&mut self, worker: WorkerId, effects: &mut Vec<Effect>) {
+        let Some(state) = self.workers.remove(&worker) else { return };
+        if let Some(key) = state.free_key {
+            self.free.remove(&(key, worker));
+        }
+        if let Some(at) = state.backoff_until {
+            self.timers.remove(&(at, TimerKey::Backoff(worker)));
+        }
+        if !state.draining {
+            self.slots -= u64::from(state.slots);
+        }
+        self.reserved.take_if(|reserved| *reserved == worker);
+        let gone: Vec<Attempt> = state.held.into_iter().filter_map(|id| self.release(id)).collect();
+        for attempt in gone {
+            self.detach(&attempt, true, effects);
+        }
+    }
+
+    fn drain_worker(&mut self, worker: WorkerId, returned: &[Lease], effects: &mut Vec<Effect>) {
+        self.hear(worker);
+        let Some(state) = self.workers.get_mut(&worker) else { return };
+        if !std::mem::replace(&mut state.draining, true) {
+            self.slots -= u64::from(state.slots);
+        }
+        self.refresh_worker(worker);
+        for &lease in returned {
+            if let Some(attempt) = self.report(worker, lease) {
+                self.detach(&attempt, false, effects);
+            }
+        }
+    }
+
+    fn run_timers(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(&(at, _)) = self.timers.first()
+            && at + self.config.lease_ttl_ms / 2 <= self.now
+        {
+            // The master itself was paused: the news of its workers may wait in its mailbox.
+            self.awake_since = self.now;
+        }
+        while let Some(&(at, key)) = self.timers.first()
+            && at <= self.now
+        {
+            self.timers.pop_first();
+            match key {
+                TimerKey::Attempt(id) => self.check_attempt(id, effects),
+                TimerKey::Backoff(worker) => {
+                    if let Some(state) = self.workers.get_mut(&worker) {
+                        state.backoff_until = None;
+                        self.refresh_worker(worker);
+                    }
+                }
+                TimerKey::Deadline(job) => self.end_job(job, JobOutcome::DeadlinePassed, effects),
+            }
+        }
+    }
+
+    /// An attempt's time may be over, or its worker owes an answer.
+    fn check_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        if let Some(ended_at) = attempt.ended_at {
+            if ended_at.max(self.awake_since) + self.config.answer_ttl_ms <= self.now {
+                let worker = attempt.worker;
+                self.lose_worker(worker, effects);
+                effects.push(Effect::CloseWorker { worker });
+                return;
+            }
+            attempt.timer_at = self.now + self.config.lease_ttl_ms;
+            self.timers.insert((attempt.timer_at, TimerKey::Attempt(id)));
+            effects.push(Effect::CancelAttempt { worker: attempt.worker, lease: attempt.lease });
+            return;
+        }
+        // One that waits in its worker's queue has no progress of its own: any sign of the worker is its sign.
+        let heard_at = self.workers.get(&attempt.worker).map_or(0, |worker| worker.heard_at);
+        let waits = attempt.accepted && attempt.progress.is_none();
+        let renewed_at = if waits { attempt.renewed_at.max(heard_at) } else { attempt.renewed_at };
+        let expires_at = renewed_at.max(self.awake_since) + self.config.lease_ttl_ms;
+        if expires_at > self.now {
+            attempt.timer_at = expires_at;
+            self.timers.insert((expires_at, TimerKey::Attempt(id)));
+            return;
+        }
+        let attempt = attempt.clone();
+        self.end_attempt(id, effects);
+        if let Some(worker) = self.workers.get_mut(&attempt.worker) {
+            worker.suspect = true;
+            self.refresh_worker(attempt.worker);
+        }
+        // One that the worker never had cannot have died of its shard.
+        self.detach(&attempt, attempt.accepted, effects);
+    }
+
+    fn arm_timer(&mut self, effects: &mut Vec<Effect>) {
+        let due_at = self.timers.first().map(|&(at, _)| at);
+        let straggler_at = self.stragglers.first().map(|&(at, ..)| at).filter(|_| self.has_idle_slot());
+        let Some(at) = due_at.into_iter().chain(straggler_at).min() else { return };
+        if self.armed_at.is_none_or(|armed_at| at < armed_at) {
+            self.armed_at = Some(at);
+            effects.push(Effect::ArmTimer(at));
+        }
+    }
+}

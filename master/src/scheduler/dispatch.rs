@@ -1,0 +1,203 @@
+//! Who gets what: fresh and requeued shards, shards in quarantine, speculative attempts.
+
+use super::types::{Effect, Millis};
+use super::worker::Worker;
+use super::{Attempt, Scheduler, TimerKey};
+use quipu_shared::ids::{AttemptId, JobId, WorkerId};
+use quipu_shared::wire::Lease;
+
+/// Load at which every slot has something to do.
+const LOAD_FULL_PERMILLE: u64 = 1_000;
+
+impl Scheduler {
+    /// Leases all that can be leased.
+    pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
+        self.lease_quarantined(effects);
+        while let Some(&(_, worker)) = self.free.first()
+            && let Some(&(_, job)) = self.ready.first()
+        {
+            let rate = self.workers.get(&worker).and_then(|state| state.rates.get(&job));
+            let Some(state) = self.jobs.get_mut(&job) else { break };
+            let Some(first_row) = state.next_shard(&self.config, rate, self.slots) else { break };
+            self.lease(worker, job, first_row, effects);
+        }
+        self.speculate(effects);
+    }
+
+    /// A shard that died repeatedly runs alone on its worker, and other shards make room for it.
+    fn lease_quarantined(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((job, first_row)) = self.next_quarantined() {
+            let idle = |worker: &Worker| worker.is_willing() && worker.held.is_empty();
+            let found = match self.reserved {
+                Some(reserved) => self.workers.get(&reserved).is_some_and(idle).then_some(reserved),
+                None => self.free.first().filter(|&&(load, _)| load == 0).map(|&(_, worker)| worker),
+            };
+            let Some(worker) = found else {
+                self.reserve_worker();
+                return;
+            };
+            self.reserved = None;
+            if let Some(state) = self.jobs.get_mut(&job) {
+                state.quarantined.remove(&first_row);
+                if state.quarantined.is_empty() {
+                    self.quarantines.remove(&job);
+                }
+            }
+            let attempt = self.lease(worker, job, first_row, effects);
+            if let Some(state) = self.workers.get_mut(&worker) {
+                state.exclusive = Some(attempt);
+            }
+            self.refresh_worker(worker);
+        }
+        if let Some(worker) = self.reserved.take() {
+            self.refresh_worker(worker);
+        }
+    }
+
+    fn next_quarantined(&self) -> Option<(JobId, u64)> {
+        self.quarantines.iter().find_map(|&job| {
+            let state = self.jobs.get(&job)?;
+            state.quarantined.first().copied().filter(|&row| state.is_open(row)).map(|row| (job, row))
+        })
+    }
+
+    /// Keeps the worker that is the least loaded free of new shards until it is empty.
+    fn reserve_worker(&mut self) {
+        if self.reserved.and_then(|worker| self.workers.get(&worker)).is_some_and(Worker::is_willing) {
+            return;
+        }
+        let stale = self.reserved.take();
+        self.reserved = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.is_willing())
+            .min_by_key(|(id, worker)| (worker.load_permille(), **id))
+            .map(|(&id, _)| id);
+        for worker in stale.into_iter().chain(self.reserved) {
+            self.refresh_worker(worker);
+        }
+    }
+
+    /// Gives stragglers of jobs with nothing left to lease a second attempt on idle slots.
+    fn speculate(&mut self, effects: &mut Vec<Effect>) {
+        // Workers with room were offered everything that is ready: if any is left, nothing is.
+        while let Some(&(at, job, first_row)) = self.stragglers.first()
+            && at <= self.now
+            && self.has_idle_slot()
+        {
+            let running_on = self
+                .jobs
+                .get(&job)
+                .and_then(|state| state.shards.get(&first_row))
+                .and_then(|shard| shard.live.first())
+                .and_then(|attempt| self.attempts.get(attempt))
+                .map(|attempt| attempt.worker);
+            let other = self
+                .free
+                .iter()
+                .take_while(|&&(load, _)| load < LOAD_FULL_PERMILLE)
+                .find(|&&(_, worker)| Some(worker) != running_on)
+                .map(|&(_, worker)| worker);
+            match other {
+                Some(worker) => {
+                    self.lease(worker, job, first_row, effects);
+                }
+                None => self.watch_straggler(job, first_row),
+            }
+        }
+    }
+
+    /// Whether a willing worker has an executor with nothing to do.
+    pub(super) fn has_idle_slot(&self) -> bool {
+        self.free.first().is_some_and(|&(load, _)| load < LOAD_FULL_PERMILLE)
+    }
+
+    /// Leases an open shard that stands in no queue (any more).
+    fn lease(&mut self, worker: WorkerId, job: JobId, first_row: u64, effects: &mut Vec<Effect>) -> AttemptId {
+        self.last_attempt += 1;
+        let id = AttemptId(self.last_attempt);
+        let Some(state) = self.jobs.get_mut(&job) else { return id };
+        let Some(shard) = state.shards.get_mut(&first_row) else { return id };
+        let speculative = !shard.live.is_empty();
+        state.retried += u64::from(!shard.issued.is_empty());
+        state.speculative += u64::from(speculative);
+        state.leased += 1;
+        shard.issued.push(id);
+        shard.live.push(id);
+        let lease = Lease { epoch: self.epoch, job, shard: shard.id, attempt: id };
+        effects.push(Effect::LeaseShard { worker, lease, first_row, rows: shard.rows, speculative });
+        let timer_at = self.now + self.config.lease_ttl_ms;
+        self.timers.insert((timer_at, TimerKey::Attempt(id)));
+        let attempt = Attempt {
+            lease,
+            worker,
+            first_row,
+            speculative,
+            granted_at: self.now,
+            renewed_at: self.now,
+            accepted: false,
+            progress: None,
+            ended_at: None,
+            timer_at,
+        };
+        self.attempts.insert(id, attempt);
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.held.insert(id);
+        }
+        self.watch_straggler(job, first_row);
+        self.refresh_worker(worker);
+        self.refresh_job(job);
+        id
+    }
+
+    /// Notes from when on a shard is a straggler; only one with a single live attempt and little suspicion can be.
+    pub(super) fn watch_straggler(&mut self, job: JobId, first_row: u64) {
+        let Some(state) = self.jobs.get_mut(&job) else { return };
+        let Some(shard) = state.shards.get(&first_row) else { return };
+        let running = match shard.live[..] {
+            [one] if shard.deaths < self.config.quarantine_deaths => self.attempts.get(&one),
+            _ => None,
+        };
+        let straggler_at: Option<Millis> = running.map(|attempt| {
+            let rate = self.workers.get(&attempt.worker).and_then(|worker| worker.rates.get(&job));
+            self.now + state.patience_ms(&self.config, rate, shard.rows)
+        });
+        if let Some(shard) = state.shards.get_mut(&first_row) {
+            if let Some(at) = std::mem::replace(&mut shard.straggler_at, straggler_at) {
+                self.stragglers.remove(&(at, job, first_row));
+            }
+            self.stragglers.extend(straggler_at.map(|at| (at, job, first_row)));
+        }
+    }
+
+    /// Keeps the set of workers with room true.
+    pub(super) fn refresh_worker(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let has_room = worker.held.len() < worker.credits as usize;
+        let is_free = has_room && worker.is_willing() && self.reserved != Some(id);
+        let key = is_free.then(|| worker.load_permille());
+        if key != worker.free_key {
+            if let Some(old) = std::mem::replace(&mut worker.free_key, key) {
+                self.free.remove(&(old, id));
+            }
+            self.free.extend(key.map(|key| (key, id)));
+        }
+    }
+
+    /// Keeps the sets of jobs with something to lease true.
+    pub(super) fn refresh_job(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let key = job.is_ready().then_some(job.leased);
+        if key != job.ready_key {
+            if let Some(old) = std::mem::replace(&mut job.ready_key, key) {
+                self.ready.remove(&(old, id));
+            }
+            self.ready.extend(key.map(|key| (key, id)));
+        }
+        if job.quarantined.is_empty() {
+            self.quarantines.remove(&id);
+        } else {
+            self.quarantines.insert(id);
+        }
+    }
+}

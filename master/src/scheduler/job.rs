@@ -1,0 +1,218 @@
+//! A job's rows: which are cut into shards, which wait, which are done.
+
+use super::types::{DoneShard, JobOutcome, JobPlan, Millis, SchedulerConfig};
+use super::worker::{Rate, shard_rows};
+use quipu_shared::ids::{AttemptId, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A shard that is cut and not done. It keeps its range over all attempts.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    pub id: ShardId,
+    pub first_row: u64,
+    pub rows: u64,
+    /// Attempts that died.
+    pub deaths: u32,
+    /// Every attempt of this epoch: a result of any of them is good.
+    pub issued: Vec<AttemptId>,
+    /// Those whose lease is valid.
+    pub live: Vec<AttemptId>,
+    /// Its entry in the set of possible stragglers.
+    pub straggler_at: Option<Millis>,
+}
+
+impl Shard {
+    pub fn end_row(&self) -> u64 {
+        self.first_row + self.rows
+    }
+}
+
+/// A job that has not ended.
+///
+/// Rows below `cursor` are done, or in an open shard; rows from it on are uncut, but for `done_ahead`.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub plan: JobPlan,
+    pub rows_known: u64,
+    pub rows_final: bool,
+    pub window: u64,
+    /// The lowest row that is known to fail, where that ends the job.
+    pub failing: Option<u64>,
+    pub cursor: u64,
+    /// Recovered ranges from `cursor` on: first row to end, disjoint.
+    done_ahead: BTreeMap<u64, u64>,
+    done_ahead_rows: u64,
+    /// Open shards by first row.
+    pub shards: BTreeMap<u64, Shard>,
+    first_row_of: BTreeMap<ShardId, u64>,
+    /// First rows of the open shards without a live attempt; those in quarantine are apart.
+    pub queued: BTreeSet<u64>,
+    pub quarantined: BTreeSet<u64>,
+    next_shard: u64,
+    /// Live attempts.
+    pub leased: u64,
+    pub shards_done: u64,
+    pub rows_done: u64,
+    pub retried: u64,
+    pub speculative: u64,
+    /// Over all workers.
+    pub rate: Option<Rate>,
+    /// Its entry in the set of jobs with something to lease.
+    pub ready_key: Option<u64>,
+}
+
+impl Job {
+    pub fn new(mut plan: JobPlan, done: &[DoneShard], failed_row: Option<u64>) -> Self {
+        plan.granule = plan.granule.max(1);
+        let mut job = Self {
+            rows_known: plan.rows_known,
+            rows_final: plan.rows_final,
+            window: plan.up_to_row,
+            failing: failed_row.filter(|_| plan.fail_fast),
+            cursor: 0,
+            done_ahead: done.iter().filter(|d| d.rows > 0).map(|d| (d.first_row, d.first_row + d.rows)).collect(),
+            done_ahead_rows: done.iter().map(|d| d.rows).sum(),
+            shards: BTreeMap::new(),
+            first_row_of: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
+            next_shard: done.iter().map(|d| d.shard.0 + 1).max().unwrap_or(0),
+            leased: 0,
+            shards_done: done.len() as u64,
+            rows_done: done.iter().map(|d| d.rows).sum(),
+            retried: 0,
+            speculative: 0,
+            rate: None,
+            ready_key: None,
+            plan,
+        };
+        job.skip_done();
+        job
+    }
+
+    /// Moves the cursor over recovered ranges.
+    fn skip_done(&mut self) {
+        while let Some(entry) = self.done_ahead.first_entry() {
+            if *entry.key() > self.cursor {
+                break;
+            }
+            let (first_row, end_row) = entry.remove_entry();
+            self.done_ahead_rows -= end_row - first_row;
+            self.cursor = self.cursor.max(end_row);
+        }
+    }
+
+    /// Rows known and not cut; counts rows that a failure has made superfluous.
+    pub fn uncut_rows(&self) -> u64 {
+        self.rows_known.saturating_sub(self.cursor).saturating_sub(self.done_ahead_rows)
+    }
+
+    /// Where cutting ends for now.
+    fn end_row(&self) -> u64 {
+        self.rows_known.min(self.failing.unwrap_or(u64::MAX))
+    }
+
+    /// How the job ended, if it did.
+    pub fn outcome(&self) -> Option<JobOutcome> {
+        if !self.shards.is_empty() || self.cursor < self.end_row() {
+            return None;
+        }
+        match self.failing {
+            Some(row) if self.rows_final || self.cursor >= row => Some(JobOutcome::FailedRow { row }),
+            None if self.rows_final => Some(JobOutcome::Succeeded),
+            _ => None,
+        }
+    }
+
+    /// Whether a queued shard may be leased: within the window, or the lowest unfinished.
+    pub fn is_open(&self, first_row: u64) -> bool {
+        self.shards.get(&first_row).is_some_and(|shard| {
+            shard.end_row() <= self.window || self.shards.first_key_value().is_some_and(|(&low, _)| low == first_row)
+        })
+    }
+
+    /// Rows that a shard cut now may have at most.
+    fn cuttable_rows(&self) -> u64 {
+        let gap_end = self.done_ahead.keys().next().map_or(self.end_row(), |&next| next.min(self.end_row()));
+        let granule = self.plan.granule;
+        let mut rows = gap_end.saturating_sub(self.cursor);
+        if gap_end == self.rows_known && !self.rows_final {
+            // The block at the end may still fill up.
+            rows -= rows % granule;
+        }
+        let room = self.window.saturating_sub(self.cursor);
+        if rows > room {
+            let whole = room - room % granule;
+            // Someone must bring the row that the window waits for.
+            rows = if whole == 0 && self.shards.is_empty() { rows.min(granule) } else { whole };
+        }
+        rows
+    }
+
+    /// Whether anything outside quarantine can be leased.
+    pub fn is_ready(&self) -> bool {
+        // Ranges are disjoint, so if the lowest queued shard ends beyond the window, all do.
+        self.queued.first().is_some_and(|&row| self.is_open(row)) || self.cuttable_rows() > 0
+    }
+
+    /// The first row of the shard to lease next, cut for a worker of this rate if none waits.
+    pub fn next_shard(&mut self, config: &SchedulerConfig, rate: Option<&Rate>, slots: u64) -> Option<u64> {
+        if let Some(&row) = self.queued.first()
+            && self.is_open(row)
+        {
+            self.queued.remove(&row);
+            return Some(row);
+        }
+        let rows = self.cuttable_rows().min(shard_rows(config, &self.plan, rate, self.uncut_rows(), slots));
+        if rows == 0 {
+            return None;
+        }
+        let (first_row, id) = (self.cursor, ShardId(self.next_shard));
+        self.next_shard += 1;
+        self.cursor += rows;
+        self.skip_done();
+        self.first_row_of.insert(id, first_row);
+        self.shards.insert(
+            first_row,
+            Shard { id, first_row, rows, deaths: 0, issued: Vec::new(), live: Vec::new(), straggler_at: None },
+        );
+        Some(first_row)
+    }
+
+    /// An open shard.
+    pub fn shard(&self, id: ShardId) -> Option<&Shard> {
+        self.first_row_of.get(&id).and_then(|first_row| self.shards.get(first_row))
+    }
+
+    /// Puts a shard without live attempts into its queue.
+    pub fn queue(&mut self, first_row: u64, quarantine_deaths: u32) {
+        let suspect = self.shards.get(&first_row).is_some_and(|shard| shard.deaths >= quarantine_deaths);
+        if suspect { &mut self.quarantined } else { &mut self.queued }.insert(first_row);
+    }
+
+    /// Takes an open shard out, done or void.
+    pub fn remove(&mut self, first_row: u64) -> Option<Shard> {
+        let shard = self.shards.remove(&first_row)?;
+        self.first_row_of.remove(&shard.id);
+        self.queued.remove(&first_row);
+        self.quarantined.remove(&first_row);
+        self.leased -= shard.live.len() as u64;
+        Some(shard)
+    }
+
+    /// Notes a failed row and takes out the open shards above it.
+    pub fn fail_row(&mut self, row: u64) -> Vec<Shard> {
+        if self.failing.is_some_and(|lowest| lowest <= row) {
+            return Vec::new();
+        }
+        self.failing = Some(row);
+        let above: Vec<u64> = self.shards.range(row..).map(|(&first_row, _)| first_row).collect();
+        above.into_iter().filter_map(|first_row| self.remove(first_row)).collect()
+    }
+
+    /// Time after which a shard of so many rows counts as a straggler.
+    pub fn patience_ms(&self, config: &SchedulerConfig, rate: Option<&Rate>, rows: u64) -> u64 {
+        let expected_ms = rate.or(self.rate.as_ref()).map_or(0, |rate| rate.ms_for(rows));
+        expected_ms.saturating_mul(config.straggler_factor).max(config.straggler_min_ms).max(1)
+    }
+}

@@ -1,0 +1,284 @@
+//! What goes into the core and what comes out of it, and every limit that it obeys.
+
+use quipu_shared::ids::{JobId, ShardId, WorkerId};
+use quipu_shared::wire::Lease;
+
+/// Milliseconds on the caller's monotonic clock.
+pub type Millis = u64;
+
+/// Limits and tunables of the scheduler, each with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// How long a lease lives without news of it. Running attempts report each second, so ten reports in a row must
+    /// be missing: a busy machine is not taken for a dead one.
+    pub lease_ttl_ms: u64,
+    /// How long a worker may leave the cancellation of an attempt unanswered before its connection is closed. It is
+    /// the last resort against a credit that never comes back, and well above every pause that heals by itself.
+    pub answer_ttl_ms: u64,
+    /// Execution time that a shard is cut for: long enough to hide a round trip, short enough to spread and to lose.
+    pub shard_target_ms: u64,
+    /// Execution time below which a shard is not cut at the tail of a job: under it, the round trip dominates.
+    pub shard_min_ms: u64,
+    /// How much larger than the largest measured shard the next may be: one early measurement can be far off.
+    pub shard_growth_max: u64,
+    /// Deaths after which a shard is poison: low, because each one may have killed a worker.
+    pub attempts_max: u32,
+    /// Deaths after which a shard gets a worker for itself, so that the blame for the next death is certain and its
+    /// neighbours (perhaps of other jobs) are out of harm. At most `attempts_max - 1` to have an effect.
+    pub quarantine_deaths: u32,
+    /// A shard is a straggler once it takes this many times what its size lets expect.
+    pub straggler_factor: u64,
+    /// No shard is a straggler before this: short shards vary a lot, and a duplicate costs a slot.
+    pub straggler_min_ms: u64,
+    /// First pause in leasing to a worker that rejected a shard; doubles with each further one.
+    pub reject_backoff_ms: u64,
+    /// Longest such pause.
+    pub reject_backoff_max_ms: u64,
+    /// Leases a worker may hold for each of its slots: one runs and one waits. More would only age in its queue.
+    pub credits_per_slot_max: u32,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            lease_ttl_ms: 10_000,
+            answer_ttl_ms: 60_000,
+            shard_target_ms: 100,
+            shard_min_ms: 20,
+            shard_growth_max: 4,
+            attempts_max: 4,
+            quarantine_deaths: 2,
+            straggler_factor: 4,
+            straggler_min_ms: 1_000,
+            reject_backoff_ms: 20,
+            reject_backoff_max_ms: 1_000,
+            credits_per_slot_max: 2,
+        }
+    }
+}
+
+/// What the scheduler needs to know of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPlan {
+    /// Shard boundaries are multiples of this many rows (the last one excepted): 4,096, or 1 for `eval`.
+    pub granule: u64,
+    /// Rows that exist so far.
+    pub rows_known: u64,
+    /// Whether there will be no more than these.
+    pub rows_final: bool,
+    /// Rows of a worker's first shards of this job, before its rate is measured.
+    pub initial_rows: u64,
+    /// Whether the lowest failing row ends the job (`--on-error fail`).
+    pub fail_fast: bool,
+    /// When the job's time is over.
+    pub deadline_at: Option<Millis>,
+    /// The window to begin with, as in [`Event::WindowMoved`].
+    pub up_to_row: u64,
+}
+
+/// A shard that is durably done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoneShard {
+    /// Its id.
+    pub shard: ShardId,
+    /// Its first row.
+    pub first_row: u64,
+    /// Its number of rows.
+    pub rows: u64,
+}
+
+/// What happened. Every event may come late, twice, out of order or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A job was accepted.
+    JobSubmitted {
+        /// Its id; never used before.
+        job: JobId,
+        /// What to schedule.
+        plan: JobPlan,
+    },
+    /// A job that had not ended was found in the store after a restart; the rows that are not done are cut again.
+    JobRecovered {
+        /// Its id.
+        job: JobId,
+        /// What to schedule.
+        plan: JobPlan,
+        /// What is recorded.
+        done: Vec<DoneShard>,
+        /// The lowest failed row that is recorded.
+        failed_row: Option<u64>,
+    },
+    /// A streamed input has grown.
+    RowsKnown {
+        /// The job.
+        job: JobId,
+        /// Rows that exist now.
+        rows: u64,
+        /// Whether these are all.
+        last: bool,
+    },
+    /// Back-pressure: no shard that ends beyond this row may be leased, but for the lowest unfinished one.
+    WindowMoved {
+        /// The job.
+        job: JobId,
+        /// The bound; `u64::MAX` for none.
+        up_to_row: u64,
+    },
+    /// The job is no longer wanted.
+    JobCancelled {
+        /// The job.
+        job: JobId,
+    },
+    /// A worker said hello and was welcomed.
+    WorkerJoined {
+        /// This connection of it.
+        worker: WorkerId,
+        /// Its executors.
+        slots: u32,
+        /// Shards that it will hold at once.
+        credits: u32,
+    },
+    /// Its connection is gone, for whatever reason.
+    WorkerLost {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// The worker takes nothing new and leaves when it is done.
+    WorkerDraining {
+        /// Which one.
+        worker: WorkerId,
+        /// Leases that it has not begun and hands back.
+        returned: Vec<Lease>,
+    },
+    /// The worker has the attempt, running or queued.
+    ShardAccepted {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+    },
+    /// The worker does not have the attempt: no credit, draining, unknown, or stopped as it was told to.
+    ShardRejected {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+    },
+    /// The attempt runs.
+    ShardProgressed {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+        /// How far it is.
+        rows_done: u64,
+    },
+    /// The attempt has a result, and the shell has it in hand (or [`super::Scheduler::wants`] said that it is not
+    /// needed).
+    ShardCompleted {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+        /// Execution time, for the rate.
+        busy_us: u64,
+        /// Its lowest failed row, if any row failed.
+        failed_row: Option<u64>,
+    },
+    /// The attempt died: its executor panicked, or its input went away.
+    ShardFailed {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+    },
+    /// The time of the latest [`Effect::ArmTimer`] has come. Early or superfluous ones do no harm.
+    TimerFired,
+}
+
+/// What is to be done about it, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Append durably; comes before the acknowledgement, and nothing after it may happen unless it succeeds.
+    RecordCompletion {
+        /// The job.
+        job: JobId,
+        /// Its shard.
+        shard: ShardId,
+        /// The attempt whose output it is.
+        lease: Lease,
+        /// First row of the shard.
+        first_row: u64,
+        /// Rows of the shard.
+        rows: u64,
+    },
+    /// Tell the worker that the output may go.
+    AcknowledgeShard {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+    },
+    /// Send a shard.
+    LeaseShard {
+        /// To whom.
+        worker: WorkerId,
+        /// The right to it.
+        lease: Lease,
+        /// First row.
+        first_row: u64,
+        /// Number of rows.
+        rows: u64,
+        /// Whether another attempt still runs.
+        speculative: bool,
+    },
+    /// Tell the worker to stop an attempt. It answers with [`Event::ShardCompleted`] if it has (had) the output, else
+    /// with [`Event::ShardRejected`], also for an attempt that it never heard of: the answer frees the credit.
+    CancelAttempt {
+        /// Who.
+        worker: WorkerId,
+        /// Which attempt.
+        lease: Lease,
+    },
+    /// Close the connection of a worker that does not answer; to the scheduler it is lost already.
+    CloseWorker {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// The job has ended; its last effect.
+    EndJob {
+        /// Which one.
+        job: JobId,
+        /// How.
+        outcome: JobOutcome,
+    },
+    /// Send [`Event::TimerFired`] at this time; replaces the earlier one.
+    ArmTimer(Millis),
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// Every row is done.
+    Succeeded,
+    /// A row failed, and every row below it is done: always the lowest failing row.
+    FailedRow {
+        /// The row.
+        row: u64,
+    },
+    /// A shard died too often.
+    Poisoned {
+        /// Which one.
+        shard: ShardId,
+        /// Its first row.
+        first_row: u64,
+        /// Its number of rows.
+        rows: u64,
+        /// How often it died.
+        attempts: u32,
+    },
+    /// Its time was over first.
+    DeadlinePassed,
+    /// On request.
+    Cancelled,
+}
