@@ -1,0 +1,258 @@
+//! What the HTTP API and its client both know: paths, headers, media types, bodies, and how errors travel.
+//!
+//! A job's spec is the body of `POST /v1/jobs` as it is; the idempotency key and the trace context are headers.
+
+use crate::service::{ErrorKind, JobView, NodeView, Place, ServiceError};
+use crate::spec::ResultFormat;
+use serde::{Deserialize, Serialize};
+
+/// Jobs: `POST` submits, `GET` lists.
+pub const JOBS_PATH: &str = "/v1/jobs";
+/// Uploads: `PUT` takes a table's bytes.
+pub const UPLOADS_PATH: &str = "/v1/uploads";
+/// Nodes: `GET` lists.
+pub const NODES_PATH: &str = "/v1/nodes";
+/// Versions of the product, its protocol and its numerics.
+pub const VERSION_PATH: &str = "/v1/version";
+/// Answers while the process runs; needs no token.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Answers 200 while jobs are accepted; needs no token.
+pub const READY_PATH: &str = "/readyz";
+
+/// The header with which a client names its attempt to submit; the same key never makes two jobs.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// The header of the W3C trace context.
+pub const TRACEPARENT_HEADER: &str = "traceparent";
+/// Media type of errors (RFC 9457).
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// Jobs in a page when the request does not say.
+pub const PAGE_JOBS_DEFAULT: usize = 100;
+/// Jobs in a page at most: a page is built in memory.
+pub const PAGE_JOBS_MAX: usize = 1000;
+/// Bytes of an idempotency key at most; it is kept with its job for as long as that.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+
+/// A page of jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobPage {
+    /// Oldest first.
+    pub jobs: Vec<JobView>,
+    /// What to give as `after` for the next page; null on the last.
+    pub next: Option<crate::ids::JobId>,
+}
+
+/// The nodes of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeList {
+    /// By id.
+    pub nodes: Vec<NodeView>,
+}
+
+/// What the master runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Version of the product.
+    pub version: String,
+    /// [`crate::PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// [`crate::NUMERICS_VERSION`].
+    pub numerics: u32,
+}
+
+/// The media type of a results stream.
+pub fn result_media_type(format: ResultFormat) -> &'static str {
+    match format {
+        ResultFormat::Csv => "text/csv; charset=utf-8",
+        ResultFormat::Ndjson => "application/x-ndjson",
+        ResultFormat::Plain => "text/plain; charset=utf-8",
+        ResultFormat::Json => "application/json",
+    }
+}
+
+/// An error as the API writes it: RFC 9457 with the members `code`, `kind` and `place`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI that names the problem: `urn:quipu:problem:` and the code.
+    #[serde(rename = "type")]
+    pub type_uri: String,
+    /// What sort of problem, the same for every one of its kind.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This problem: names the input, the place and the fix.
+    pub detail: String,
+    /// Stable code, such as `unknown_variable`.
+    pub code: String,
+    /// The sort as programs read it: some share a status.
+    pub kind: ErrorKind,
+    /// Formula, line and column, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+impl Problem {
+    /// The problem that tells of `error` with `status`. Its `retry_after_s` is no part: it travels as `Retry-After`.
+    pub fn new(error: &ServiceError, status: u16) -> Self {
+        Self {
+            type_uri: format!("urn:quipu:problem:{}", error.code),
+            title: title(error.kind).into(),
+            status,
+            detail: error.message.clone(),
+            code: error.code.clone(),
+            kind: error.kind,
+            place: error.place.clone(),
+        }
+    }
+
+    /// The error that this problem tells of.
+    pub fn into_error(self, retry_after_s: Option<u64>) -> ServiceError {
+        ServiceError { kind: self.kind, code: self.code, message: self.detail, place: self.place, retry_after_s }
+    }
+}
+
+/// The HTTP status for a sort of errors.
+pub fn status_of(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::Usage => 400,
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::Forbidden => 403,
+        ErrorKind::NotFound => 404,
+        ErrorKind::Conflict | ErrorKind::Cancelled => 409,
+        ErrorKind::TooLarge => 413,
+        ErrorKind::Invalid | ErrorKind::Evaluation => 422,
+        ErrorKind::Busy => 429,
+        ErrorKind::Internal => 500,
+        ErrorKind::Unreachable => 503,
+        ErrorKind::Deadline => 504,
+    }
+}
+
+/// The sort of errors that a bare status means, for answers that are no [`Problem`]: those of a proxy, or of something
+/// that is no master.
+pub fn kind_of(status: u16) -> ErrorKind {
+    match status {
+        401 => ErrorKind::Unauthenticated,
+        403 => ErrorKind::Forbidden,
+        404 => ErrorKind::NotFound,
+        409 => ErrorKind::Conflict,
+        413 | 414 | 431 => ErrorKind::TooLarge,
+        422 => ErrorKind::Invalid,
+        408 | 429 => ErrorKind::Busy,
+        400..=499 => ErrorKind::Usage,
+        502..=504 => ErrorKind::Unreachable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn title(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Usage => "The request is malformed",
+        ErrorKind::Invalid => "A formula or its data is refused",
+        ErrorKind::NotFound => "There is no such thing",
+        ErrorKind::Conflict => "The request conflicts with what is there",
+        ErrorKind::Evaluation => "A row failed",
+        ErrorKind::Cancelled => "The job was cancelled",
+        ErrorKind::Deadline => "The deadline passed",
+        ErrorKind::Busy => "Over a limit, try again",
+        ErrorKind::TooLarge => "Larger than a limit allows",
+        ErrorKind::Unauthenticated => "A valid token is needed",
+        ErrorKind::Forbidden => "Not allowed",
+        ErrorKind::Unreachable => "The cluster can't be reached",
+        ErrorKind::Internal => "The service failed",
+    }
+}
+
+/// Checks an idempotency key: 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`] visible ASCII characters, so that it fits a header.
+pub fn check_idempotency_key(key: &str) -> Result<(), ServiceError> {
+    if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(ServiceError {
+        kind: ErrorKind::Usage,
+        code: "bad_idempotency_key".into(),
+        message: format!("the idempotency key is not 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"),
+        place: None,
+        retry_after_s: None,
+    })
+}
+
+/// Whether this is a trace context of W3C's version 00 that names a trace and a span. Others are ignored, as the
+/// standard says.
+pub fn is_traceparent(text: &str) -> bool {
+    let hex =
+        |part: &str, len: usize| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let named = |part: &str| part.bytes().any(|b| b != b'0');
+    match text.split('-').collect::<Vec<_>>()[..] {
+        ["00", trace, span, flags] => hex(trace, 32) && hex(span, 16) && hex(flags, 2) && named(trace) && named(span),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Problem, check_idempotency_key, is_traceparent, kind_of, status_of};
+    use crate::service::{ErrorKind, Place, ServiceError};
+
+    #[test]
+    fn problem_keeps_an_error_whole() {
+        let error = ServiceError {
+            kind: ErrorKind::Evaluation,
+            code: "int_overflow".into(),
+            message: "row 3 overflows".into(),
+            place: Some(Place { formula: "a*b".into(), line: 1, column: 2 }),
+            retry_after_s: Some(7),
+        };
+        let problem = Problem::new(&error, status_of(error.kind));
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["type"], "urn:quipu:problem:int_overflow");
+        assert_eq!(json["status"], 422);
+        assert_eq!(json["kind"], "evaluation");
+        assert_eq!(json["place"]["column"], 2);
+        let back: Problem = serde_json::from_value(json).unwrap();
+        assert_eq!(back.into_error(Some(7)), error);
+    }
+
+    #[test]
+    fn bare_status_means_the_kind_that_answers_with_it() {
+        for kind in [
+            ErrorKind::Usage,
+            ErrorKind::Invalid,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::Busy,
+            ErrorKind::TooLarge,
+            ErrorKind::Unauthenticated,
+            ErrorKind::Forbidden,
+            ErrorKind::Unreachable,
+            ErrorKind::Internal,
+        ] {
+            assert_eq!(kind_of(status_of(kind)), kind);
+        }
+        assert_eq!(kind_of(502), ErrorKind::Unreachable);
+        assert_eq!(kind_of(418), ErrorKind::Usage);
+        assert_eq!(kind_of(302), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn idempotency_keys_fit_a_header() {
+        assert!(check_idempotency_key("3f9c-a").is_ok());
+        for bad in ["", "a b", "a\nb", "clé", &"x".repeat(129)] {
+            assert_eq!(check_idempotency_key(bad).unwrap_err().code, "bad_idempotency_key", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn trace_contexts_are_told_from_other_text() {
+        assert!(is_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        for bad in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert!(!is_traceparent(bad), "{bad:?}");
+        }
+    }
+}
