@@ -1,1 +1,161 @@
-//! The HTTP API.
+//! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
+//!
+//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in; [`jobs`], [`streams`] and
+//! [`cluster`] answer them; [`refusal`] writes every error as problem+json. All policy about jobs is the
+//! [`JobService`]'s: nothing here decides about one. A handler that panics costs its own request and nothing else.
+
+mod cluster;
+mod conn;
+mod guard;
+mod jobs;
+mod refusal;
+mod server;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use server::{HttpError, serve};
+
+use axum::Router;
+use axum::http::{Method, StatusCode};
+use axum::middleware;
+use axum::routing::{get, post, put};
+use quipu_shared::api::{HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, UPLOADS_PATH, VERSION_PATH};
+use quipu_shared::service::{ErrorKind, JobService};
+use refusal::Refusal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_rustls::rustls;
+use tokio_util::sync::CancellationToken;
+
+/// Says whether a bearer token is one of the cluster's. It must take the same time for every wrong token.
+pub type TokenVerifier = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Says whether the master takes jobs now, for `/readyz`.
+pub type ReadyProbe = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How the API is served.
+#[derive(Clone)]
+pub struct HttpConfig {
+    /// Where to listen; port 0 lets the system choose. Anything but loopback needs `tls`.
+    pub bind: SocketAddr,
+    /// Certificate and key. Its ALPN protocols are replaced by those that the server speaks.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who may ask.
+    pub tokens: TokenVerifier,
+    /// Whether jobs are accepted; starts as "always".
+    pub ready: ReadyProbe,
+    /// Host names, without port, under which clients may call this master. Loopback names and the address that a
+    /// connection came in on are always allowed.
+    pub allowed_hosts: Vec<String>,
+    /// What one client may cost.
+    pub limits: HttpLimits,
+}
+
+impl HttpConfig {
+    /// The default configuration: no TLS, no further host names, always ready.
+    pub fn new(bind: SocketAddr, tokens: TokenVerifier) -> Self {
+        Self {
+            bind,
+            tls: None,
+            tokens,
+            ready: Arc::new(|| true),
+            allowed_hosts: Vec::new(),
+            limits: HttpLimits::default(),
+        }
+    }
+}
+
+/// What clients may cost. Every one of these is there because a client without it could hold the server's memory, its
+/// sockets or its tasks for as long as it likes.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// Bytes of a JSON body. It is read into memory before it is parsed; large batches are its use.
+    pub request_bytes_max: usize,
+    /// Bytes of an upload. It is streamed; the service has a limit for all of them together.
+    pub upload_bytes_max: u64,
+    /// Bytes of a request's head. Beyond the token and a trace context there is little to say in it.
+    pub head_bytes_max: usize,
+    /// Connections; more wait in the system's accept queue.
+    pub connections_max: usize,
+    /// Requests that are being answered (a stream counts until its head is sent); more are told to try again.
+    pub requests_in_flight_max: usize,
+    /// Open event and result streams; more are told to try again.
+    pub streams_max: usize,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
+    /// is kept.
+    pub head_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_idle_timeout: Duration,
+    /// For a client that does not read what it asked for. Long, because a person may page through results.
+    pub write_stall_timeout: Duration,
+    /// For what is under way when the server is told to stop.
+    pub drain_timeout: Duration,
+    /// Between comments on a silent event stream, so that both sides notice a dead one.
+    pub keep_alive_interval: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 16 << 20,
+            upload_bytes_max: 64 << 30,
+            head_bytes_max: 32 << 10,
+            connections_max: 1024,
+            requests_in_flight_max: 128,
+            streams_max: 512,
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(30),
+            body_idle_timeout: Duration::from_secs(30),
+            write_stall_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What every handler sees.
+struct Api {
+    service: Arc<dyn JobService>,
+    tokens: TokenVerifier,
+    ready: ReadyProbe,
+    allowed_hosts: Vec<String>,
+    limits: HttpLimits,
+    in_flight: Semaphore,
+    streams: Arc<Semaphore>,
+    /// Cancelled when the server is to stop.
+    stop: CancellationToken,
+}
+
+type ApiState = axum::extract::State<Arc<Api>>;
+
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
+        // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
+        .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act))
+        .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
+        .route(&format!("{JOBS_PATH}/{{job}}/results"), get(streams::results))
+        .route(UPLOADS_PATH, put(streams::upload))
+        .route(NODES_PATH, get(cluster::nodes))
+        .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(VERSION_PATH, get(cluster::version))
+        .route(HEALTH_PATH, get(cluster::health))
+        .route(READY_PATH, get(cluster::ready))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        .with_state(api)
+}
+
+async fn no_such_route(uri: axum::http::Uri) -> Refusal {
+    Refusal::new(ErrorKind::NotFound, "no_such_route", format!("there is nothing at {:?}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Refusal {
+    let message = format!("{:?} does not take {method}; the header Allow names what it takes", uri.path());
+    Refusal::new(ErrorKind::Usage, "method_not_allowed", message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

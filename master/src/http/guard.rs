@@ -1,0 +1,178 @@
+//! Which requests get in: Host, Origin, token, and how many at a time.
+
+use super::refusal::Refusal;
+use super::{Api, ApiState};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use quipu_shared::api::{HEALTH_PATH, READY_PATH};
+use quipu_shared::service::ErrorKind;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+/// Seconds after which to try again when too many requests or streams are open: most requests take milliseconds.
+pub(super) const BUSY_RETRY_AFTER_S: u64 = 1;
+
+/// The address on which a connection came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalIp(pub(super) Option<IpAddr>);
+
+pub(super) async fn guard(State(api): ApiState, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = match admit(&api, &request) {
+        Ok(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            // The panic's message is on stderr already; it may name things that are not the client's business.
+            Err(_) => Refusal::new(ErrorKind::Internal, "panic", "the request hit a defect; the master's log has more")
+                .into_response(),
+        },
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(%method, path, status = response.status().as_u16(), elapsed_ms, "request answered");
+    response
+}
+
+/// Lets a request in, with its place among those in flight (probes need none).
+fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Refusal> {
+    let local = request.extensions().get::<LocalIp>().and_then(|ip| ip.0);
+    let host = request_host(request)?;
+    if !host_allowed(&host, local, &api.allowed_hosts) {
+        let message = format!(
+            "host {:?} is not one of this master's names; call it by its address, or add the name to its allowed hosts",
+            host.host()
+        );
+        return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
+    }
+    check_origin(request.headers(), &host)?;
+    if matches!(request.uri().path(), HEALTH_PATH | READY_PATH) {
+        return Ok(None);
+    }
+    check_token(api, request.headers())?;
+    match api.in_flight.try_acquire() {
+        Ok(permit) => Ok(Some(permit)),
+        Err(_) => Err(Refusal::new(
+            ErrorKind::Busy,
+            "too_many_requests",
+            format!("{} requests are in flight already", api.limits.requests_in_flight_max),
+        )
+        .retry_after_s(BUSY_RETRY_AFTER_S)),
+    }
+}
+
+/// The host that the client means: that of an absolute request line, else the one `Host` header.
+fn request_host(request: &Request) -> Result<Authority, Refusal> {
+    let bad = |message: &str| Refusal::new(ErrorKind::Usage, "bad_host", message);
+    let header = single(request.headers(), &header::HOST)?;
+    let named = match (request.uri().authority(), header) {
+        (Some(authority), _) => authority.clone(),
+        (None, Some(text)) => text.parse::<Authority>().map_err(|_| bad("the Host header is not a host and a port"))?,
+        (None, None) => return Err(bad("there is no Host header")),
+    };
+    if named.as_str().contains('@') {
+        return Err(bad("the host has a user name in it"));
+    }
+    Ok(named)
+}
+
+/// Whether a client may call the master by this host. A page of another site that makes its own name resolve to this
+/// address (DNS rebinding) still sends its own name.
+fn host_allowed(host: &Authority, local: Option<IpAddr>, allowed: &[String]) -> bool {
+    let name = host.host();
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() || local.is_some_and(|local| local.to_canonical() == ip) {
+            return true;
+        }
+    }
+    name.eq_ignore_ascii_case("localhost") || allowed.iter().any(|a| a.eq_ignore_ascii_case(name) || a == bare)
+}
+
+/// Browsers name the site that a request comes from; other clients send no Origin.
+fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Refusal> {
+    let Some(origin) = single(headers, &header::ORIGIN)? else {
+        return Ok(());
+    };
+    let same = matches!(origin.split_once("://"),
+        Some(("http" | "https", authority)) if authority.eq_ignore_ascii_case(host.as_str()));
+    if same {
+        return Ok(());
+    }
+    let message = format!("requests from the origin {origin:?} are not allowed, only from this host's own pages");
+    Err(Refusal::new(ErrorKind::Forbidden, "origin_not_allowed", message))
+}
+
+/// Neither the token nor a part of it may reach the error.
+fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = |code, message: &str| Err(Refusal::new(ErrorKind::Unauthenticated, code, message));
+    let Some(value) = single(headers, &header::AUTHORIZATION)? else {
+        return refuse("no_token", "there is no bearer token; `quipu secret token` prints the cluster's");
+    };
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            if (api.tokens)(token.trim()) {
+                return Ok(());
+            }
+            refuse("wrong_token", "the bearer token is not one of this cluster's; `quipu secret token` prints them")
+        }
+        _ => refuse("no_token", "the Authorization header has no bearer token"),
+    }
+}
+
+/// The value of a header that may stand once.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(bad_header(name, "stands more than once"));
+    }
+    match first.map(HeaderValue::to_str) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(bad_header(name, "is not visible ASCII")),
+    }
+}
+
+fn bad_header(name: &HeaderName, what: &str) -> Refusal {
+    Refusal::new(ErrorKind::Usage, "bad_header", format!("the header {name} {what}"))
+        .with_status(StatusCode::BAD_REQUEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_allowed;
+
+    #[test]
+    fn hosts_are_loopback_the_connections_address_or_listed() {
+        let allowed = ["quipu.example".to_owned(), "203.0.113.9".to_owned(), "2001:db8::9".to_owned()];
+        let local = Some("::ffff:192.0.2.7".parse().unwrap());
+        let ok = |host: &str| host_allowed(&host.parse().unwrap(), local, &allowed);
+        for host in [
+            "localhost",
+            "LocalHost:7700",
+            "127.0.0.1:7700",
+            "127.8.8.8",
+            "[::1]:7700",
+            "192.0.2.7:7700",
+            "QUIPU.example:443",
+            "203.0.113.9",
+            "[2001:db8::9]:1",
+        ] {
+            assert!(ok(host), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "192.0.2.8", "127.0.0.1.evil.example", "[::2]", "0.0.0.0"]
+        {
+            assert!(!ok(host), "{host}");
+        }
+    }
+}

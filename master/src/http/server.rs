@@ -1,0 +1,175 @@
+//! Binds, accepts, and drives connections until told to stop.
+
+use super::conn::Patient;
+use super::guard::LocalIp;
+use super::{Api, HttpConfig, HttpLimits, router};
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use quipu_shared::service::JobService;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
+/// would only burn a core.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Headers of a request at most.
+const HEADERS_MAX: usize = 64;
+/// Least buffer that hyper takes.
+const HEAD_BYTES_MIN: usize = 8 << 10;
+
+/// Why the API could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Tokens and data would cross the network in the clear.
+    #[error("will not serve HTTP on {0} without TLS: give it a certificate, or bind 127.0.0.1")]
+    PlainBeyondLoopback(SocketAddr),
+    /// The address is taken, or not this machine's.
+    #[error("bind HTTP to {bind}: {cause}")]
+    Bind {
+        /// The address.
+        bind: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Serves `service` until `shutdown` is ready; gives the bound address and the task, which ends when every connection
+/// has (after [`HttpLimits::drain_timeout`] at the latest).
+///
+/// On shutdown nothing more is accepted, event streams end, and requests and result streams that are under way have
+/// the drain timeout to finish.
+pub async fn serve(
+    config: HttpConfig,
+    service: Arc<dyn JobService>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
+    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, limits } = config;
+    if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
+        return Err(HttpError::PlainBeyondLoopback(bind));
+    }
+    let bound = async {
+        let listener = TcpListener::bind(bind).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let (listener, address) = bound.await.map_err(|cause| HttpError::Bind { bind, cause })?;
+    let acceptor = tls.map(|tls| {
+        let mut tls = (*tls).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(tls))
+    });
+    let stop = CancellationToken::new();
+    let api = Arc::new(Api {
+        service,
+        tokens,
+        ready,
+        allowed_hosts,
+        in_flight: Semaphore::new(limits.requests_in_flight_max),
+        streams: Arc::new(Semaphore::new(limits.streams_max)),
+        stop: stop.clone(),
+        limits: limits.clone(),
+    });
+    let door = Door { router: router(api), acceptor, limits, stop };
+    Ok((address, tokio::spawn(accept(listener, door, shutdown))))
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Door {
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+}
+
+async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
+    let mut shutdown = pin!(shutdown);
+    let seats = Arc::new(Semaphore::new(door.limits.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            let seat = seats.clone().acquire_owned().await;
+            (seat, listener.accept().await)
+        };
+        let (seat, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            next = next => next,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let door = door.clone();
+                connections.spawn(async move {
+                    let _seat = seat;
+                    serve_connection(stream, door).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+    drop(listener);
+    door.stop.cancel();
+    let drained = timeout(door.limits.drain_timeout, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::info!(connections = connections.len(), "connections cut at shutdown");
+        connections.shutdown().await;
+    }
+}
+
+async fn serve_connection(stream: TcpStream, door: Door) {
+    // Small answers should not wait for more; where this fails the connection is gone, as the next read will say.
+    let _ = stream.set_nodelay(true);
+    let local = LocalIp(stream.local_addr().ok().map(|address| address.ip()));
+    let stream = Patient::new(stream, door.limits.write_stall_timeout);
+    match &door.acceptor {
+        None => drive(stream, local, &door).await,
+        Some(acceptor) => match timeout(door.limits.handshake_timeout, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => drive(stream, local, &door).await,
+            Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+            Err(_) => tracing::debug!("tls handshake timed out"),
+        },
+    }
+}
+
+async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, local: LocalIp, door: &Door) {
+    let router = TowerToHyperService::new(door.router.clone());
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(local);
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(door.limits.head_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(door.limits.head_bytes_max.max(HEAD_BYTES_MIN))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = door.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

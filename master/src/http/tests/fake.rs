@@ -1,0 +1,210 @@
+//! A cluster of lies: a [`JobService`] in memory that does what a test tells it. The client's tests use it too.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use quipu_shared::ids::{JobId, NodeId, Role};
+use quipu_shared::service::{
+    ErrorKind, JobService, JobState, JobView, NodeState, NodeView, ServiceError, ShardCounts, SubmitRequest, Upload,
+};
+use quipu_shared::spec::{JobKind, JobSpec};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Semaphore, watch};
+
+pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
+
+pub struct Fake {
+    jobs: Mutex<Vec<watch::Sender<JobView>>>,
+    pub requests: Mutex<Vec<SubmitRequest>>,
+    pub drained: Mutex<Vec<NodeId>>,
+    pub uploaded: Mutex<Vec<u8>>,
+    /// What every method answers while it is set.
+    pub error: Mutex<Option<ServiceError>>,
+    /// What the next call of `results` gives.
+    pub results: Mutex<Option<Pieces>>,
+    /// A submit waits for a permit of it.
+    pub gate: Semaphore,
+    /// Submits that have come in.
+    pub submitting: AtomicUsize,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            jobs: Mutex::default(),
+            requests: Mutex::default(),
+            drained: Mutex::default(),
+            uploaded: Mutex::default(),
+            error: Mutex::default(),
+            results: Mutex::default(),
+            gate: Semaphore::new(1000),
+            submitting: AtomicUsize::new(0),
+        }
+    }
+}
+
+pub fn error(kind: ErrorKind, code: &str) -> ServiceError {
+    ServiceError { kind, code: code.into(), message: format!("{code} happened"), place: None, retry_after_s: None }
+}
+
+pub fn eval_spec() -> JobSpec {
+    serde_json::from_str(r#"{"kind":{"eval":{"formulas":["1+2"]}}}"#).unwrap()
+}
+
+impl Fake {
+    /// Adds a job of this spec, running.
+    pub fn add(&self, spec: &JobSpec) -> JobId {
+        let mut jobs = self.jobs.lock().unwrap();
+        let id = JobId(jobs.len() as u64 + 1);
+        jobs.push(watch::Sender::new(view(id, spec)));
+        id
+    }
+
+    /// Changes a job.
+    pub fn change(&self, job: JobId, change: impl FnOnce(&mut JobView)) {
+        self.jobs.lock().unwrap()[job.0 as usize - 1].send_modify(change);
+    }
+
+    /// How many watch a job.
+    pub fn watchers(&self, job: JobId) -> usize {
+        self.jobs.lock().unwrap()[job.0 as usize - 1].receiver_count()
+    }
+
+    fn fail(&self) -> Result<(), ServiceError> {
+        self.error.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn find(&self, job: JobId) -> Result<watch::Receiver<JobView>, ServiceError> {
+        self.fail()?;
+        let jobs = self.jobs.lock().unwrap();
+        let index = usize::try_from(job.0).ok().and_then(|id| id.checked_sub(1));
+        index
+            .and_then(|i| jobs.get(i))
+            .map(watch::Sender::subscribe)
+            .ok_or_else(|| error(ErrorKind::NotFound, "no_such_job"))
+    }
+}
+
+fn view(id: JobId, spec: &JobSpec) -> JobView {
+    JobView {
+        id,
+        kind: spec.kind.name().into(),
+        name: spec.name.clone(),
+        format: spec.result_format(),
+        state: JobState::Running,
+        submitted_at_ms: 1_700_000_000_000,
+        elapsed_ms: 5,
+        rows_total: Some(1),
+        rows_done: 0,
+        rows_failed: 0,
+        row_errors: Vec::new(),
+        shards: ShardCounts::default(),
+        error: None,
+        traceparent: None,
+    }
+}
+
+pub fn node() -> NodeView {
+    NodeView {
+        id: NodeId::try_from("worker-1".to_owned()).unwrap(),
+        role: Role::Worker,
+        state: NodeState::Up,
+        slots: 2,
+        leased: 1,
+        zone: "a".into(),
+        version: "0.1.0".into(),
+        gossip: Some("127.0.0.1:7701".into()),
+        rows_per_s: 1.5e9,
+        shards_done: 3,
+        note: None,
+    }
+}
+
+#[async_trait]
+impl JobService for Fake {
+    async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
+        self.fail()?;
+        assert!(request.spec.name.as_deref() != Some("panic"), "told to panic");
+        self.submitting.fetch_add(1, Ordering::Relaxed);
+        let _permit = self.gate.acquire().await.unwrap();
+        let mut requests = self.requests.lock().unwrap();
+        let same = |r: &SubmitRequest| r.idempotency_key.is_some() && r.idempotency_key == request.idempotency_key;
+        if let Some(index) = requests.iter().position(same) {
+            let known = requests[index].spec == request.spec;
+            return if known { Ok(JobId(index as u64 + 1)) } else { Err(error(ErrorKind::Conflict, "key_reused")) };
+        }
+        if let JobKind::Eval { formulas } = &request.spec.kind
+            && formulas.is_empty()
+        {
+            return Err(error(ErrorKind::Invalid, "no_formula"));
+        }
+        let id = self.add(&request.spec);
+        requests.push(request);
+        Ok(id)
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
+        self.find(job)?;
+        self.change(job, |view| view.state = JobState::Cancelled);
+        Ok(())
+    }
+
+    async fn job(&self, job: JobId) -> Result<JobView, ServiceError> {
+        Ok(self.find(job)?.borrow().clone())
+    }
+
+    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError> {
+        self.fail()?;
+        let jobs = self.jobs.lock().unwrap();
+        let above = jobs.iter().map(|job| job.borrow().clone()).filter(|view| Some(view.id) > after);
+        Ok(above.take(limit).collect())
+    }
+
+    // It goes on after the final state: to end is what the server is tested for.
+    async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
+        let mut views = self.find(job)?;
+        views.mark_changed();
+        let views = stream::unfold(views, |mut views| async {
+            views.changed().await.ok()?;
+            let view = views.borrow_and_update().clone();
+            Some((view, views))
+        });
+        Ok(views.boxed())
+    }
+
+    async fn results(&self, job: JobId) -> Result<Pieces, ServiceError> {
+        self.find(job)?;
+        Ok(self.results.lock().unwrap().take().unwrap_or_else(|| stream::empty().boxed()))
+    }
+
+    async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError> {
+        self.fail()?;
+        let broken = |_| error(ErrorKind::Internal, "spool_failed");
+        let pieces: Vec<Bytes> = bytes.try_collect().map(|read| read.map_err(broken)).await?;
+        let whole = pieces.concat();
+        let upload = Upload { digest: digest_of(&whole), bytes: whole.len() as u64 };
+        *self.uploaded.lock().unwrap() = whole;
+        Ok(upload)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
+        self.fail()?;
+        Ok(vec![node()])
+    }
+
+    async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
+        self.fail()?;
+        if node.as_str() == "nobody" {
+            return Err(error(ErrorKind::NotFound, "no_such_node"));
+        }
+        self.drained.lock().unwrap().push(node);
+        Ok(())
+    }
+}
+
+/// Stands for a digest: what it is, is the service's business.
+pub fn digest_of(bytes: &[u8]) -> String {
+    format!("{:064x}", bytes.iter().fold(7_u64, |hash, &b| hash.wrapping_mul(31).wrapping_add(u64::from(b))))
+}
