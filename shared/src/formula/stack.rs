@@ -1,0 +1,13 @@
+//! Runs recursive code on a stack that is known to be deep enough.
+
+/// Stack for one level of the deepest recursion (evaluate, clone, drop or parse a tree), in unoptimised builds too.
+/// Measured: under 1 KiB a level.
+const LEVEL_BYTES: usize = 3 * 1024;
+/// Stack for what the recursion calls at its deepest point, such as formatting a float.
+const BASE_BYTES: usize = 128 * 1024;
+
+/// Runs `work`, which recurses at most `levels` deep, on this stack where that is enough, else on a new one.
+pub(super) fn with_levels<R>(levels: usize, work: impl FnOnce() -> R) -> R {
+    let needed = levels.saturating_mul(LEVEL_BYTES) + BASE_BYTES;
+    stacker::maybe_grow(needed, needed + BASE_BYTES, work)
+}
