@@ -25,6 +25,8 @@ mod dispatch;
 mod job;
 mod queries;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 mod types;
 mod worker;
@@ -454,8 +456,8 @@ impl Scheduler {
         if let Some(ended_at) = attempt.ended_at {
             if ended_at.max(self.awake_since) + self.config.answer_ttl_ms <= self.now {
                 let worker = attempt.worker;
-                self.lose_worker(worker, effects);
                 effects.push(Effect::CloseWorker { worker });
+                self.lose_worker(worker, effects);
                 return;
             }
             attempt.timer_at = self.now + self.config.lease_ttl_ms;

@@ -1,0 +1,319 @@
+//! What an onlooker knows of the scheduler from its events and effects alone, kept without a look into it.
+
+use crate::scheduler::{Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig};
+use quipu_shared::ids::{AttemptId, Epoch, JobId, ShardId, WorkerId};
+use quipu_shared::wire::Lease;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A worker in the schedule.
+#[derive(Debug)]
+pub struct SeenWorker {
+    pub credits: u32,
+    pub draining: bool,
+    /// Leases that it has not reported.
+    pub held: BTreeSet<Lease>,
+    pub paused_until: Millis,
+    /// Largest shard that it completed, by job.
+    pub proven: BTreeMap<JobId, u64>,
+    pub heard_at: Millis,
+}
+
+/// A lease of this epoch.
+#[derive(Debug)]
+pub struct SeenLease {
+    pub worker: WorkerId,
+    pub first_row: u64,
+    pub rows: u64,
+    pub live: bool,
+    pub accepted: bool,
+    pub progressed: bool,
+    pub granted_at: Millis,
+    pub renewed_at: Millis,
+    /// Whether its shard had died so often that it was to run alone.
+    pub quarantined: bool,
+    /// First cancellation.
+    pub cancelled_at: Option<Millis>,
+    /// Whether it was cancelled for silence.
+    pub expired: bool,
+}
+
+/// A job, ended or not.
+#[derive(Debug)]
+pub struct SeenJob {
+    pub plan: JobPlan,
+    pub rows_known: u64,
+    pub rows_final: bool,
+    pub window: u64,
+    /// First row to (end, shard) of what is recorded.
+    pub records: BTreeMap<u64, (u64, ShardId)>,
+    /// The lowest failed row that is recorded, where it matters.
+    pub failing: Option<u64>,
+    /// Ranges of shards; those of older epochs only if recorded.
+    pub ranges: BTreeMap<ShardId, (u64, u64)>,
+    /// Deaths in this epoch.
+    pub deaths: BTreeMap<ShardId, u32>,
+    pub outcome: Option<JobOutcome>,
+}
+
+impl SeenJob {
+    /// The lowest row that is not recorded.
+    pub fn prefix(&self) -> u64 {
+        let mut row = 0;
+        while let Some((end_row, _)) = self.records.get(&row) {
+            row = *end_row;
+        }
+        row
+    }
+}
+
+/// Everything seen.
+#[derive(Debug)]
+pub struct Ledger {
+    pub config: SchedulerConfig,
+    pub now: Millis,
+    pub epoch: Epoch,
+    pub workers: BTreeMap<WorkerId, SeenWorker>,
+    pub leases: BTreeMap<Lease, SeenLease>,
+    pub issued: BTreeSet<(Epoch, AttemptId)>,
+    pub jobs: BTreeMap<JobId, SeenJob>,
+    pub armed_at: Option<Millis>,
+    /// The completion under way in this step, with its failed row.
+    pub completed: Option<(WorkerId, Lease, Option<u64>)>,
+    /// Live leases that were cancelled in this step.
+    pub cancelled: Vec<Lease>,
+    pub shards_leased: BTreeSet<(Epoch, JobId, ShardId)>,
+}
+
+impl Ledger {
+    pub fn new(config: SchedulerConfig) -> Self {
+        Self {
+            config,
+            now: 0,
+            epoch: Epoch(1),
+            workers: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            issued: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            armed_at: None,
+            completed: None,
+            cancelled: Vec::new(),
+            shards_leased: BTreeSet::new(),
+        }
+    }
+
+    /// A new master: only what was recorded is left.
+    pub fn restart(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.workers.clear();
+        self.leases.clear();
+        self.armed_at = None;
+        for job in self.jobs.values_mut() {
+            job.deaths.clear();
+            job.ranges = job.records.iter().map(|(&row, &(end_row, shard))| (shard, (row, end_row - row))).collect();
+        }
+    }
+
+    pub fn is_wanted(&self, lease: &Lease) -> bool {
+        let (Some(job), Some(seen)) = (self.jobs.get(&lease.job), self.leases.get(lease)) else { return false };
+        job.outcome.is_none()
+            && !job.records.contains_key(&seen.first_row)
+            && job.failing.is_none_or(|row| seen.first_row < row)
+    }
+
+    pub fn is_quarantined(&self, lease: &Lease) -> bool {
+        let deaths = self.jobs.get(&lease.job).and_then(|job| job.deaths.get(&lease.shard)).copied();
+        deaths.unwrap_or(0) >= self.config.quarantine_deaths
+    }
+
+    pub fn live(&self, job: JobId, shard: ShardId) -> impl Iterator<Item = &SeenLease> {
+        self.leases
+            .iter()
+            .filter(move |(lease, seen)| seen.live && lease.job == job && lease.shard == shard)
+            .map(|(_, seen)| seen)
+    }
+
+    fn die(&mut self, lease: Lease) {
+        if let Some(job) = self.jobs.get_mut(&lease.job) {
+            *job.deaths.entry(lease.shard).or_default() += 1;
+        }
+    }
+
+    /// The worker reports the lease as over; true if it was live.
+    fn report(&mut self, worker: WorkerId, lease: Lease) -> bool {
+        let Some(seen) = self.leases.get_mut(&lease).filter(|seen| seen.worker == worker) else { return false };
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.held.remove(&lease);
+        }
+        std::mem::take(&mut seen.live)
+    }
+
+    fn lose(&mut self, worker: WorkerId) {
+        let held = self.workers.remove(&worker).map(|worker| worker.held).unwrap_or_default();
+        for lease in held {
+            if self.leases.get_mut(&lease).is_some_and(|seen| std::mem::take(&mut seen.live)) {
+                self.die(lease);
+            }
+        }
+    }
+
+    /// Before the core steps.
+    pub fn see_event(&mut self, event: &Event) {
+        self.completed = None;
+        self.cancelled.clear();
+        if let Event::ShardAccepted { worker, .. }
+        | Event::ShardRejected { worker, .. }
+        | Event::ShardProgressed { worker, .. }
+        | Event::ShardCompleted { worker, .. }
+        | Event::ShardFailed { worker, .. } = event
+            && let Some(seen) = self.workers.get_mut(worker)
+        {
+            seen.heard_at = self.now;
+        }
+        match event {
+            Event::JobSubmitted { job, plan } => {
+                let seen = SeenJob {
+                    rows_known: plan.rows_known,
+                    rows_final: plan.rows_final,
+                    window: plan.up_to_row,
+                    plan: plan.clone(),
+                    records: BTreeMap::new(),
+                    failing: None,
+                    ranges: BTreeMap::new(),
+                    deaths: BTreeMap::new(),
+                    outcome: None,
+                };
+                self.jobs.insert(*job, seen);
+            }
+            Event::RowsKnown { job, rows, last } => {
+                if let Some(seen) = self.jobs.get_mut(job) {
+                    (seen.rows_known, seen.rows_final) = (*rows, *last);
+                }
+            }
+            Event::WindowMoved { job, up_to_row } => {
+                if let Some(seen) = self.jobs.get_mut(job) {
+                    seen.window = *up_to_row;
+                }
+            }
+            Event::WorkerJoined { worker, credits, .. } => {
+                let seen = SeenWorker {
+                    credits: *credits,
+                    draining: false,
+                    held: BTreeSet::new(),
+                    paused_until: 0,
+                    proven: BTreeMap::new(),
+                    heard_at: self.now,
+                };
+                self.workers.insert(*worker, seen);
+            }
+            Event::WorkerLost { worker } => self.lose(*worker),
+            Event::WorkerDraining { worker, returned } => {
+                if let Some(seen) = self.workers.get_mut(worker) {
+                    seen.draining = true;
+                }
+                for lease in returned {
+                    self.report(*worker, *lease);
+                }
+            }
+            Event::ShardAccepted { worker, lease } | Event::ShardProgressed { worker, lease, .. } => {
+                if let Some(seen) = self.leases.get_mut(lease).filter(|seen| seen.worker == *worker) {
+                    seen.accepted = true;
+                    seen.progressed |= matches!(event, Event::ShardProgressed { .. });
+                    seen.renewed_at = self.now;
+                }
+            }
+            Event::ShardRejected { worker, lease } => {
+                if self.report(*worker, *lease)
+                    && let Some(seen) = self.workers.get_mut(worker)
+                {
+                    seen.paused_until = self.now + self.config.reject_backoff_ms;
+                }
+            }
+            Event::ShardCompleted { worker, lease, failed_row, .. } => {
+                self.completed = Some((*worker, *lease, *failed_row));
+                if let Some(holder) = self.leases.get(lease).map(|seen| seen.worker) {
+                    self.report(holder, *lease);
+                }
+            }
+            Event::ShardFailed { worker, lease } => {
+                if self.report(*worker, *lease) {
+                    self.die(*lease);
+                }
+            }
+            Event::TimerFired => self.armed_at = None,
+            Event::JobRecovered { .. } | Event::JobCancelled { .. } => {}
+        }
+    }
+
+    /// After the last effect of a step: what was cancelled and is still wanted had expired.
+    pub fn end_step(&mut self) {
+        for lease in std::mem::take(&mut self.cancelled) {
+            let expired = self.is_wanted(&lease);
+            if let Some(seen) = self.leases.get_mut(&lease) {
+                seen.expired = expired;
+            }
+        }
+    }
+
+    /// After the effect was checked, and as it is carried out.
+    pub fn see_effect(&mut self, effect: &Effect) {
+        match effect {
+            Effect::RecordCompletion { job, shard, first_row, rows, lease } => {
+                let completed = self.completed.filter(|(_, of, _)| of == lease);
+                let failed_row = completed.and_then(|(.., row)| row);
+                if let Some(seen) = completed.and_then(|(worker, ..)| self.workers.get_mut(&worker)) {
+                    let proven = seen.proven.entry(*job).or_default();
+                    *proven = (*proven).max(*rows);
+                }
+                if let Some(seen) = self.jobs.get_mut(job) {
+                    seen.records.insert(*first_row, (first_row + rows, *shard));
+                    if let Some(row) = failed_row.filter(|_| seen.plan.fail_fast) {
+                        seen.failing = Some(seen.failing.map_or(row, |lowest| lowest.min(row)));
+                    }
+                }
+            }
+            Effect::LeaseShard { worker, lease, first_row, rows, .. } => {
+                self.issued.insert((lease.epoch, lease.attempt));
+                self.shards_leased.insert((lease.epoch, lease.job, lease.shard));
+                let seen = SeenLease {
+                    worker: *worker,
+                    first_row: *first_row,
+                    rows: *rows,
+                    live: true,
+                    accepted: false,
+                    progressed: false,
+                    granted_at: self.now,
+                    renewed_at: self.now,
+                    quarantined: self.is_quarantined(lease),
+                    cancelled_at: None,
+                    expired: false,
+                };
+                self.leases.insert(*lease, seen);
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.held.insert(*lease);
+                }
+                if let Some(job) = self.jobs.get_mut(&lease.job) {
+                    job.ranges.insert(lease.shard, (*first_row, *rows));
+                }
+            }
+            Effect::CancelAttempt { lease, .. } => {
+                let wanted = self.is_wanted(lease);
+                let Some(seen) = self.leases.get_mut(lease) else { return };
+                seen.cancelled_at.get_or_insert(self.now);
+                if std::mem::take(&mut seen.live) {
+                    self.cancelled.push(*lease);
+                    if wanted && seen.accepted {
+                        self.die(*lease);
+                    }
+                }
+            }
+            Effect::CloseWorker { worker } => self.lose(*worker),
+            Effect::EndJob { job, outcome } => {
+                if let Some(seen) = self.jobs.get_mut(job) {
+                    seen.outcome = Some(*outcome);
+                }
+            }
+            Effect::ArmTimer(at) => self.armed_at = Some(*at),
+            Effect::AcknowledgeShard { .. } => {}
+        }
+    }
+}
