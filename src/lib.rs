@@ -1,1 +1,3 @@
 //! Quipu as a library.
+
+pub mod client;

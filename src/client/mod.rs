@@ -1,0 +1,393 @@
+//! The client: a cluster somewhere else as a [`JobService`], over its HTTP API.
+//!
+//! Requests that may be repeated (all but uploads) are, for a few seconds, when the connection is lost: a submit keeps
+//! its idempotency key, chosen before the first try, so that no job is made twice. Results are one stream and are not
+//! resumed: when it breaks off, the job's view says whether the job failed or only the connection did.
+
+mod failure;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use failure::{Failure, answered, fault};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use quipu_shared::api::{
+    IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, TRACEPARENT_HEADER, UPLOADS_PATH,
+    VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
+};
+use quipu_shared::ids::{JobId, NodeId};
+use quipu_shared::service::{ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, SubmitRequest, Upload};
+use quipu_shared::trust;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use zeroize::Zeroize;
+
+/// Bytes of a JSON answer at most: a page of a thousand jobs with their row errors is far below.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long an idle connection is kept: less than the server does, so that none is used while it closes.
+const POOL_IDLE: Duration = Duration::from_secs(10);
+/// Probes of a silent connection; after three without an answer it is dead. Streams have no other timeout.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+/// How often to ask why results broke off while the job still seems to run.
+const REASON_TRIES: u32 = 3;
+
+/// How to reach a cluster.
+pub struct ClientConfig {
+    /// `https://host:port`, or `http://` to loopback; a path before `/v1` may follow.
+    pub url: String,
+    /// The bearer token; wiped once it is in place.
+    pub token: Option<String>,
+    /// Certificate authorities (PEM) to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How long to wait, and how often to try.
+    pub timeouts: ClientTimeouts,
+}
+
+// By hand: the token must not reach a log.
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("url", &self.url)
+            .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("ca_pem", &self.ca_pem.is_some())
+            .field("timeouts", &self.timeouts)
+            .finish()
+    }
+}
+
+impl ClientConfig {
+    /// A configuration with the system's authorities and the default timeouts.
+    pub fn new(url: impl Into<String>, token: Option<String>) -> Self {
+        Self { url: url.into(), token, ca_pem: None, timeouts: ClientTimeouts::default() }
+    }
+}
+
+/// How long the client waits, and how often it tries.
+#[derive(Clone, Debug)]
+pub struct ClientTimeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For a whole answer, or the head of a stream.
+    pub request: Duration,
+    /// For anything on an event stream; the server sends a comment every 15 s.
+    pub event_idle: Duration,
+    /// Tries of a request, the first included, and of a lost watch.
+    pub tries_max: u32,
+    /// Before the second try; doubled before each further one, and spread by half.
+    pub backoff: Duration,
+    /// No further try once this has passed since the first.
+    pub retry_within: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(60),
+            event_idle: Duration::from_secs(45),
+            tries_max: 4,
+            backoff: Duration::from_millis(100),
+            retry_within: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A cluster over HTTP. Clones share their connections.
+#[derive(Clone)]
+pub struct HttpClient {
+    http: reqwest::Client,
+    /// Ends with a slash.
+    base: Url,
+    timeouts: ClientTimeouts,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// Prepares a client; nothing is sent yet. Errors are [`ErrorKind::Usage`] and name what is wrong in `config`.
+    pub fn new(config: ClientConfig) -> Result<Self, ServiceError> {
+        let ClientConfig { url, mut token, ca_pem, timeouts } = config;
+        let base = parse_url(&url)?;
+        let headers = token.as_deref().map(bearer).transpose();
+        token.zeroize();
+        trust::install_crypto_provider();
+        let mut http = reqwest::Client::builder()
+            .default_headers(headers?.unwrap_or_default())
+            .user_agent(concat!("quipu/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(timeouts.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_keepalive(TCP_KEEPALIVE)
+            .tcp_keepalive_interval(TCP_KEEPALIVE)
+            .tcp_keepalive_retries(TCP_KEEPALIVE_RETRIES);
+        if is_loopback(&base) {
+            http = http.no_proxy();
+        }
+        http = match ca_pem {
+            // Reading the system's authorities takes time, and can fail where there are none.
+            _ if base.scheme() == "http" => http.tls_certs_only([]),
+            Some(pem) => http.tls_backend_preconfigured(
+                trust::identity::http_client_config(&pem)
+                    .map_err(|e| fault(ErrorKind::Usage, "bad_ca", e.to_string()))?,
+            ),
+            None => http,
+        };
+        let http = http.build().map_err(|error| {
+            let message = format!("prepare to call {base}: {}", failure::root_cause(&error));
+            fault(ErrorKind::Usage, "bad_client", message)
+        })?;
+        Ok(Self { http, base, timeouts })
+    }
+
+    /// Where the cluster is.
+    pub fn url(&self) -> &str {
+        self.base.as_str()
+    }
+
+    /// What the master runs.
+    pub async fn version(&self) -> Result<VersionView, ServiceError> {
+        self.get(VERSION_PATH).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut url = self.base.clone();
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        url.set_path(&format!("{}{}", self.base.path(), path.trim_start_matches('/')));
+        url.set_query(query);
+        self.http.request(method, url)
+    }
+
+    /// Sends until there is an answer, and gives it if it is a success. `make` is called for each try.
+    async fn send(&self, make: impl Fn() -> RequestBuilder) -> Result<Response, ServiceError> {
+        let begun = Instant::now();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.send_once(make()).await {
+                Ok(response) => return answered(&self.base, response).await,
+                Err(failure) => failure,
+            };
+            let may_retry = failure.may_retry && tries < self.timeouts.tries_max;
+            if !may_retry || begun.elapsed() >= self.timeouts.retry_within {
+                return Err(failure.error);
+            }
+            tracing::debug!(tries, error = %failure.error, "request tried again");
+            self.back_off(tries).await;
+        }
+    }
+
+    /// Waits at most the request timeout for the head of an answer.
+    async fn send_once(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        match tokio::time::timeout(self.timeouts.request, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::from_reqwest(&self.base, &error)),
+            Err(_) => Err(Failure::timed_out(&self.base, self.timeouts.request)),
+        }
+    }
+
+    async fn back_off(&self, tries: u32) {
+        let doubled = self.timeouts.backoff.saturating_mul(1 << tries.saturating_sub(1).min(6));
+        tokio::time::sleep(doubled.mul_f64(rand::random_range(0.5..1.5))).await;
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServiceError> {
+        self.ask(|| self.request(Method::GET, path)).await
+    }
+
+    /// Sends, and reads the answer's JSON; a connection that is lost meanwhile is an error.
+    async fn ask<T: DeserializeOwned>(&self, make: impl Fn() -> RequestBuilder) -> Result<T, ServiceError> {
+        let response = self.send(make).await?;
+        let read = read_answer(&self.base, response);
+        let body = tokio::time::timeout(self.timeouts.request, read)
+            .await
+            .map_err(|_| Failure::timed_out(&self.base, self.timeouts.request).error)??;
+        serde_json::from_slice(&body).map_err(|error| {
+            let message = format!("read the answer of {}: {error}; is it a Quipu master of this version?", self.base);
+            fault(ErrorKind::Internal, "bad_answer", message)
+        })
+    }
+
+    /// Why the results of a job broke off with `error`.
+    async fn why_broken(&self, job: JobId, error: &reqwest::Error) -> ServiceError {
+        for tries in 1..=REASON_TRIES {
+            match self.job(job).await {
+                Err(error) => return error,
+                Ok(JobView { error: Some(error), .. }) => return error,
+                Ok(JobView { state: JobState::Cancelled, .. }) => {
+                    return fault(ErrorKind::Cancelled, "cancelled", format!("job {job} was cancelled"));
+                }
+                Ok(view) if view.state.is_final() => break,
+                // The stream may end a moment before the job does.
+                Ok(_) => self.back_off(tries).await,
+            }
+        }
+        let cause = failure::root_cause(error);
+        let message =
+            format!("the results of job {job} broke off ({cause}), but the job did not fail: ask for them again");
+        fault(ErrorKind::Unreachable, "results_interrupted", message)
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, ServiceError> {
+    // A URL may hold a password: what does not parse is not repeated.
+    let bad =
+        |what: &str| fault(ErrorKind::Usage, "bad_url", format!("the cluster's URL {what}; give https://HOST:PORT"));
+    let mut url = Url::parse(text).map_err(|error| bad(&format!("does not parse ({error})")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("has a user name or a password in it; a token is given apart"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("has a query or a fragment"));
+    }
+    match (url.scheme(), url.host()) {
+        ("http" | "https", Some(_)) => {}
+        _ => return Err(bad("begins with neither http:// nor https://")),
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        let message = format!("will not send a token to {url} in the clear: use https://");
+        return Err(fault(ErrorKind::Usage, "plain_http", message));
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn bearer(token: &str) -> Result<HeaderMap, ServiceError> {
+    let mut line = format!("Bearer {token}");
+    let value = HeaderValue::from_str(&line);
+    line.zeroize();
+    let mut value = value.map_err(|_| fault(ErrorKind::Usage, "bad_token", "the token is not visible ASCII"))?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+}
+
+async fn read_answer(base: &Url, response: Response) -> Result<Bytes, ServiceError> {
+    let mut pieces = response.bytes_stream();
+    let mut whole = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| Failure::from_reqwest(base, &error).error)?;
+        if whole.len() + piece.len() > ANSWER_BYTES_MAX {
+            let message = format!("the answer of {base} is larger than {ANSWER_BYTES_MAX} bytes");
+            return Err(fault(ErrorKind::Internal, "answer_too_large", message));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+#[async_trait]
+impl JobService for HttpClient {
+    async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
+        let SubmitRequest { spec, traceparent, idempotency_key } = request;
+        let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        check_idempotency_key(&key)?;
+        let body = serde_json::to_vec(&spec)
+            .map_err(|error| fault(ErrorKind::Internal, "bad_spec", format!("write the job's spec: {error}")))?;
+        let body = Bytes::from(body);
+        let traceparent = traceparent.filter(|text| is_traceparent(text));
+        let view: JobView = self
+            .ask(|| {
+                let request = self.request(Method::POST, JOBS_PATH).header(IDEMPOTENCY_KEY_HEADER, &key);
+                let request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+                match &traceparent {
+                    Some(traceparent) => request.header(TRACEPARENT_HEADER, traceparent),
+                    None => request,
+                }
+            })
+            .await?;
+        Ok(view.id)
+    }
+
+    async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
+        self.send(|| self.request(Method::POST, &format!("{JOBS_PATH}/{job}:cancel"))).await.map(drop)
+    }
+
+    async fn job(&self, job: JobId) -> Result<JobView, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}")).await
+    }
+
+    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError> {
+        let mut jobs = Vec::new();
+        let mut after = after;
+        while jobs.len() < limit {
+            let page_limit = (limit - jobs.len()).min(PAGE_JOBS_MAX);
+            let cursor = after.map(|job| format!("&after={job}")).unwrap_or_default();
+            let page: JobPage = self.get(&format!("{JOBS_PATH}?limit={page_limit}{cursor}")).await?;
+            jobs.extend(page.jobs.into_iter().take(page_limit));
+            match page.next {
+                // A cursor that does not rise would go round for ever.
+                Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
+                _ => break,
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Reconnects when the stream is lost, as often as [`ClientTimeouts::tries_max`] without news of the job; then it
+    /// ends without a final state.
+    async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
+        watch::watch(self.clone(), job).await
+    }
+
+    async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        let response = self.send(|| self.request(Method::GET, &format!("{JOBS_PATH}/{job}/results"))).await?;
+        let open = (self.clone(), response.bytes_stream().boxed());
+        let pieces = stream::unfold(Some(open), move |open| async move {
+            let (client, mut pieces) = open?;
+            match pieces.next().await? {
+                Ok(piece) => Some((Ok(piece), Some((client, pieces)))),
+                Err(error) => Some((Err(client.why_broken(job, &error).await), None)),
+            }
+        });
+        Ok(pieces.boxed())
+    }
+
+    /// One try: the bytes can't be had twice.
+    async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError> {
+        let broken = Arc::new(Mutex::new(None::<String>));
+        let source = broken.clone();
+        let bytes = bytes.inspect_err(move |error| {
+            *source.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        });
+        let request = self.request(Method::PUT, UPLOADS_PATH).body(reqwest::Body::wrap_stream(bytes));
+        let sent = request.send().await;
+        if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(fault(ErrorKind::Invalid, "upload_source", format!("read what is to be uploaded: {error}")));
+        }
+        let response = sent.map_err(|error| Failure::from_reqwest(&self.base, &error).error)?;
+        let body = read_answer(&self.base, answered(&self.base, response).await?).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            fault(ErrorKind::Internal, "bad_answer", format!("read the answer of {}: {error}", self.base))
+        })
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
+        Ok(self.get::<NodeList>(NODES_PATH).await?.nodes)
+    }
+
+    async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
+        self.send(|| self.request(Method::POST, &format!("{NODES_PATH}/{node}:drain"))).await.map(drop)
+    }
+}
