@@ -195,13 +195,16 @@ fn check(config: &GossipConfig) -> Result<(), GossipError> {
     if !(10..=suspicion_ms).contains(&period_ms) {
         return Err(GossipError::BadTiming { period_ms, suspicion_ms });
     }
-    for seed in &config.seeds {
-        let port = seed.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(1..))) {
-            return Err(GossipError::BadSeed(seed.clone()));
-        }
+    match config.seeds.iter().find(|seed| !is_seed(seed)) {
+        Some(bad) => Err(GossipError::BadSeed(bad.clone())),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether a text is `HOST:PORT`.
+pub fn is_seed(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    matches!(port, Some(Ok(1..)))
 }
 
 /// A running gossip task. Clones share it; when the last one is dropped the task ends without a goodbye.

@@ -13,7 +13,7 @@ pub mod seal;
 mod simulation;
 
 pub use driver::{DownReason, DriverStats, MemberEvent};
-pub use gossip::{Gossip, GossipConfig, GossipError, GossipHandle, GossipStats, MemberEvents, Membership};
+pub use gossip::{Gossip, GossipConfig, GossipError, GossipHandle, GossipStats, MemberEvents, Membership, is_seed};
 pub use identity::{Identity, Member};
 
 use std::time::Duration;

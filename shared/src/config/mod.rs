@@ -1,0 +1,257 @@
+//! Layered configuration: flag > `QUIPU_*` > `./quipu.toml` > the user's file > the system's file > default.
+//!
+//! One struct for everything, so that one file can serve all machines of a cluster. Unknown keys are refused, values are
+//! checked once, and each error names the key, where it stands, and the fix. [`Loaded`] knows where each value came from.
+
+mod layers;
+mod validate;
+
+pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
+
+use crate::ids::NodeId;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where gossip listens unless told otherwise; one port for all nodes makes seeds easy to write.
+pub const GOSSIP_PORT: u16 = 7400;
+/// Where masters listen for workers.
+pub const RPC_PORT: u16 = 7401;
+/// Where masters serve clients.
+pub const HTTP_PORT: u16 = 7402;
+
+/// Everything that can be configured. Options without a value are `None`; their defaults depend on the command.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How commands reach a cluster and print results.
+    pub client: ClientConfig,
+    /// What all nodes of one cluster share.
+    pub cluster: ClusterConfig,
+    /// How nodes find each other.
+    pub gossip: GossipSettings,
+    /// Of `quipu master`.
+    pub master: MasterConfig,
+    /// Of `quipu worker`, and of embedded clusters.
+    pub worker: WorkerConfig,
+    /// What is taken on.
+    pub limits: LimitsConfig,
+    /// How work is cut and watched.
+    pub scheduler: SchedulerSettings,
+    /// What is logged and how.
+    pub log: LogConfig,
+}
+
+/// How commands reach a cluster and print results.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientConfig {
+    /// URL of a master; without it commands run on an embedded cluster.
+    pub cluster: Option<String>,
+    /// File with a client's token, as `quipu secret token` prints it.
+    pub token_file: Option<PathBuf>,
+    /// File with the authority that signed the master's certificate, as `quipu secret ca` prints it.
+    pub ca_file: Option<PathBuf>,
+    /// Form of results.
+    pub output: Option<OutputFormat>,
+}
+
+/// Form of results, as `-O` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// One value a line.
+    Plain,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+    /// Comma-separated values with a header.
+    Csv,
+    /// For people.
+    Table,
+}
+
+/// What all nodes of one cluster share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Name of the cluster; two clusters with one secret stay apart by it.
+    pub id: String,
+    /// File with the cluster's secrets, one a line: the first signs, all are accepted.
+    pub secret_file: Option<PathBuf>,
+    /// Own certificate of this node (PEM), instead of one that the secret's authority signs.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// The authority that signed the nodes' certificates (PEM).
+    pub tls_ca: Option<PathBuf>,
+    /// Folder for state: secrets that were made here, uploads, results.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { id: "quipu".into(), secret_file: None, tls_cert: None, tls_key: None, tls_ca: None, data_dir: None }
+    }
+}
+
+/// How nodes find each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GossipSettings {
+    /// `HOST:PORT` of nodes to join through; any node will do.
+    pub seeds: Vec<String>,
+    /// `IP` or `IP:PORT` that others reach this node at, where that is not the bound address.
+    pub advertise: Option<String>,
+    /// Time between two probes.
+    pub period_ms: u64,
+    /// How long a suspect may answer before it is down.
+    pub suspicion_ms: u64,
+}
+
+impl Default for GossipSettings {
+    fn default() -> Self {
+        // Found dead in 2.3 to 3.3 s, at about 1 kB/s a node.
+        Self { seeds: Vec::new(), advertise: None, period_ms: 500, suspicion_ms: 1500 }
+    }
+}
+
+impl GossipSettings {
+    /// [`Self::advertise`] as an address; port 0 stands for the bound one. `None` where it is not set (or not valid,
+    /// which [`Config::load`] does not let through).
+    pub fn advertise_address(&self) -> Option<SocketAddr> {
+        let text = self.advertise.as_deref()?;
+        text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 0)))
+    }
+}
+
+/// Of `quipu master`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MasterConfig {
+    /// Name of the node; without it a fresh one at every start.
+    pub node_id: Option<NodeId>,
+    /// Where it serves clients; beyond loopback with TLS.
+    pub http: SocketAddr,
+    /// Where it listens for workers.
+    pub rpc: SocketAddr,
+    /// Where it gossips.
+    pub gossip: SocketAddr,
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        // Nothing but loopback is bound unless somebody says so.
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { node_id: None, http: loopback(HTTP_PORT), rpc: loopback(RPC_PORT), gossip: loopback(GOSSIP_PORT) }
+    }
+}
+
+/// Of `quipu worker`, and of embedded clusters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Name of the node; without it a fresh one at every start.
+    pub node_id: Option<NodeId>,
+    /// Where it gossips; port 0 takes a free one.
+    pub gossip: SocketAddr,
+    /// Executors; 0 means one a core.
+    pub slots: u32,
+    /// Where it stands, for people and placement.
+    pub zone: String,
+    /// How long a worker that leaves may finish what it has.
+    pub drain_ms: u64,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        let gossip = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { node_id: None, gossip, slots: 0, zone: String::new(), drain_ms: 60_000 }
+    }
+}
+
+/// What is taken on; more is refused with the limit's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Jobs that have not ended: each costs memory and a place in the schedule.
+    pub jobs_active_max: usize,
+    /// Ended jobs that can still be asked for; the oldest goes first.
+    pub jobs_kept_max: usize,
+    /// Formulas of one `eval`; they are held in memory.
+    pub formulas_per_job_max: usize,
+    /// Rows of one sweep, sample or table. Row numbers stay exact in a double, and so in every client's JSON.
+    pub rows_max: u64,
+    /// Bytes of a request's body, uploads apart; it is read into memory.
+    pub request_bytes_max: usize,
+    /// Bytes of one upload; it is spooled to `cluster.data_dir`.
+    pub upload_bytes_max: u64,
+    /// Bytes of one job's results; they are spooled too.
+    pub job_spool_bytes_max: u64,
+    /// Requests that are answered at once; more are told to try again.
+    pub requests_in_flight_max: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            jobs_active_max: 1_000,
+            jobs_kept_max: 10_000,
+            formulas_per_job_max: 1_000_000,
+            rows_max: 1 << 53,
+            request_bytes_max: 16 << 20,
+            upload_bytes_max: 64 << 30,
+            job_spool_bytes_max: 64 << 30,
+            requests_in_flight_max: 128,
+        }
+    }
+}
+
+/// How work is cut and watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerSettings {
+    /// How long a lease lives without news of it; workers report each second.
+    pub lease_ttl_ms: u64,
+    /// Execution time that a shard is cut for.
+    pub shard_target_ms: u64,
+    /// Deaths after which a shard is poison and its job fails.
+    pub attempts_max: u32,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self { lease_ttl_ms: 10_000, shard_target_ms: 100, attempts_max: 4 }
+    }
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,quipu_master=debug`.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+use super::layers::{ConfigError, Loaded, Overrides, Surroundings};
+use super::{Config, LogFormat, OutputFormat};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Folders of a system, a user and a project, and an environment.
+struct Place {
+    folder: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["system", "user/quipu", "project"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let user = folder.path().join("user").display().to_string();
+        Self { folder, environment: BTreeMap::from([("XDG_CONFIG_HOME".into(), user)]) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    fn load_with(&self, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+        let surroundings = Surroundings {
+            working_folder: self.path("project"),
+            environment: self.environment.clone(),
+            system_folder: self.path("system"),
+        };
+        Config::load(&surroundings, overrides)
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        self.load_with(&Overrides::new())
+    }
+
+    fn error(&self) -> String {
+        self.load().unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn nothing_given_gives_the_defaults() {
+    let loaded = Place::new().load().unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.sources.values().all(|source| source == "default"), "{:?}", loaded.sources);
+    assert!(loaded.config.master.http.ip().is_loopback() && loaded.config.worker.gossip.ip().is_loopback());
+}
+
+#[test]
+fn stronger_layers_win_and_are_named() {
+    let mut place = Place::new()
+        .file(
+            "system/quipu.toml",
+            "[log]\nlevel='error'\nformat='json'\n[cluster]\nid='system'\n[worker]\nslots=1\nzone='s'",
+        )
+        .file("user/quipu/quipu.toml", "[cluster]\nid='user'\n[worker]\nslots=2\nzone='u'\n[log]\nlevel='warn'")
+        .file("project/quipu.toml", "[worker]\nslots=3\nzone='p'\n[log]\nlevel='info'");
+    place = place.variable("QUIPU_SLOTS", "4").variable("QUIPU_LOG_LEVEL", "debug");
+    let mut overrides = Overrides::new();
+    overrides.set("--slots", "worker.slots", Some(5_u32)).set("--zone", "worker.zone", None::<String>);
+    let loaded = place.load_with(&overrides).unwrap();
+    let config = &loaded.config;
+    assert_eq!((config.worker.slots, config.worker.zone.as_str()), (5, "p"));
+    assert_eq!((config.log.level.as_str(), config.log.format), ("debug", LogFormat::Json));
+    assert_eq!(config.cluster.id, "user");
+    let source = |key: &str| loaded.sources[key].as_str();
+    assert_eq!(source("worker.slots"), "--slots");
+    assert_eq!(source("log.level"), "QUIPU_LOG_LEVEL");
+    assert_eq!(Path::new(source("worker.zone")), place.path("project/quipu.toml"));
+    assert_eq!(Path::new(source("cluster.id")), place.path("user/quipu/quipu.toml"));
+    assert_eq!(Path::new(source("log.format")), place.path("system/quipu.toml"));
+    assert_eq!(source("scheduler.lease_ttl_ms"), "default");
+}
+
+#[test]
+fn every_key_can_be_set_from_the_environment() {
+    let values = BTreeMap::from([
+        ("client.cluster", "https://m.example:7402"),
+        ("client.output", "json"),
+        ("gossip.seeds", "a:1, b:2,"),
+        ("gossip.advertise", "10.0.0.7"),
+        ("gossip.period_ms", "600"),
+        ("log.format", "json"),
+        ("log.level", "warn"),
+        ("master.http", "0.0.0.0:1"),
+        ("master.node_id", "m-1"),
+        ("worker.node_id", "w-1"),
+        ("scheduler.lease_ttl_ms", "4000"),
+    ]);
+    let mut place = Place::new();
+    for (key, default) in Place::new().load().unwrap().show().into_iter().map(|shown| (shown.key, shown.value)) {
+        let name = format!("QUIPU_{}", key.to_uppercase().replace('.', "__"));
+        let fallback = if default.parse::<u64>().is_ok() { "1900" } else { "127.0.0.1:9" };
+        let number = if key == "worker.slots" { "7" } else { fallback };
+        place = place.variable(&name, values.get(key.as_str()).copied().unwrap_or(number));
+    }
+    let loaded = place.load().unwrap();
+    assert!(loaded.sources.values().all(|source| source.starts_with("QUIPU_")), "{:?}", loaded.sources);
+    assert_eq!(loaded.config.gossip.seeds, ["a:1", "b:2"]);
+    assert_eq!(loaded.config.client.output, Some(OutputFormat::Json));
+    assert_eq!(loaded.config.worker.slots, 7);
+}
+
+#[test]
+fn text_that_looks_like_a_number_stays_text() {
+    let loaded = Place::new().variable("QUIPU_CLUSTER_ID", "007").variable("QUIPU_DATA_DIR", "1").load().unwrap();
+    assert_eq!(loaded.config.cluster.id, "007");
+    assert_eq!(loaded.config.cluster.data_dir, Some(PathBuf::from("1")));
+}
+
+#[test]
+fn short_names_reach_their_keys() {
+    let place = Place::new()
+        .variable("QUIPU_CLUSTER", "https://m.example")
+        .variable("QUIPU_SECRET_FILE", "/s")
+        .variable("QUIPU_TOKEN_FILE", "/t")
+        .variable("QUIPU_CA_FILE", "/c")
+        .variable("QUIPU_LOG_FORMAT", "json");
+    let config = place.load().unwrap().config;
+    assert_eq!(config.client.cluster.as_deref(), Some("https://m.example"));
+    assert_eq!(config.cluster.secret_file, Some("/s".into()));
+    assert_eq!((config.client.token_file, config.client.ca_file), (Some("/t".into()), Some("/c".into())));
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn empty_variable_counts_as_unset() {
+    let place = Place::new().variable("QUIPU_CLUSTER", "").variable("QUIPU_SLOTS", "").variable("QUIPU_CONFIG", "");
+    assert_eq!(place.load().unwrap().config, Config::default());
+}
+
+#[test]
+fn unknown_key_is_refused_with_the_file_and_the_nearest() {
+    let place = Place::new().file("project/quipu.toml", "[worker]\nslot = 3");
+    let error = place.error();
+    assert!(error.contains("quipu.toml") && error.contains("worker.slot;"), "{error}");
+    assert!(error.contains("did you mean worker.slots?"), "{error}");
+    let error = Place::new().file("user/quipu/quipu.toml", "[wurker]\nslots = 3").error();
+    assert!(error.contains("unknown key wurker; did you mean worker?"), "{error}");
+    let error = Place::new().file("user/quipu/quipu.toml", "worker = 3").error();
+    assert!(error.contains("worker is wrong: it is a section"), "{error}");
+    let error = Place::new().variable("QUIPU_WORKER__SLOTZ", "3").error();
+    assert!(error.contains("QUIPU_WORKER__SLOTZ") && error.contains("did you mean worker.slots?"), "{error}");
+    let mut overrides = Overrides::new();
+    overrides.set("--x", "worker.x", Some(1));
+    assert!(matches!(Place::new().load_with(&overrides), Err(ConfigError::UnknownKey { .. })));
+}
+
+#[test]
+fn odd_flat_variables_warn_and_do_not_stop() {
+    let place = Place::new()
+        .variable("QUIPU_CLUSTR", "https://m.example")
+        .variable("QUIPU_SERVICE_HOST", "10.0.0.1")
+        .variable("QUIPU_PORT_7402_TCP_ADDR", "10.0.0.1");
+    let loaded = place.load().unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.warnings, ["environment variable QUIPU_CLUSTR is not known; did you mean QUIPU_CLUSTER?"]);
+}
+
+#[test]
+fn wrong_values_name_key_place_and_remedy() {
+    let cases = [
+        ("[worker]\nslots = 'many'", "worker.slots", "expected"),
+        ("[worker]\nslots = -1", "worker.slots", "expected"),
+        ("[worker]\nslots = 5000", "worker.slots", "at most 1024"),
+        ("[master]\nhttp = 'here'", "master.http", "address"),
+        ("[master]\nnode_id = 'Big Name'", "master.node_id", "a-z"),
+        ("[client]\ncluster = 'master:7402'", "client.cluster", "https://"),
+        ("[client]\ncluster = 'https://'", "client.cluster", "https://"),
+        ("[client]\noutput = 'xml'", "client.output", "ndjson"),
+        ("[cluster]\nid = ''", "cluster.id", "1 to 64"),
+        ("[cluster]\ntls_cert = 'a.pem'", "cluster.tls_cert", "both or neither"),
+        ("[gossip]\nseeds = ['worker-1']", "gossip.seeds", "HOST:PORT"),
+        ("[gossip]\nadvertise = '0.0.0.0'", "gossip.advertise", "10.0.0.7"),
+        ("[gossip]\nadvertise = 'me'", "gossip.advertise", "10.0.0.7"),
+        ("[gossip]\nperiod_ms = 5", "gossip.period_ms", "10 to"),
+        ("[gossip]\nsuspicion_ms = 400", "gossip.suspicion_ms", "period_ms"),
+        ("[limits]\nrows_max = 0", "limits.rows_max", "at least 1"),
+        ("[limits]\nrows_max = 9007199254740993", "limits.rows_max", "at most"),
+        ("[scheduler]\nlease_ttl_ms = 100", "scheduler.lease_ttl_ms", "at least 3000"),
+        ("[scheduler]\nattempts_max = 0", "scheduler.attempts_max", "at least 1"),
+        ("[worker]\nzone = 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz'", "worker.zone", "64"),
+        ("[log]\nlevel = 'quipu=loud'", "log.level", "debug"),
+        ("[log]\nformat = 'xml'", "log.format", "json"),
+    ];
+    for (text, key, remedy) in cases {
+        let error = Place::new().file("project/quipu.toml", text).error();
+        for part in [key, "project/quipu.toml", remedy] {
+            assert!(error.contains(part), "{text:?} gave {error:?}, without {part:?}");
+        }
+    }
+    let error = Place::new().variable("QUIPU_SLOTS", "many").error();
+    assert_eq!(error, "QUIPU_SLOTS: worker.slots is wrong: \"many\" is not a whole number");
+}
+
+#[test]
+fn broken_and_unreadable_files_are_named() {
+    let error = Place::new().file("project/quipu.toml", "[worker\nslots = 3").error();
+    assert!(error.contains("quipu.toml") && error.contains("line 1"), "{error}");
+    let place = Place::new();
+    std::fs::create_dir(place.path("project/quipu.toml")).unwrap();
+    assert!(matches!(place.load(), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn named_file_replaces_the_searched_ones_and_must_exist() {
+    let place =
+        Place::new().file("project/quipu.toml", "[worker]\nslots = 3").file("other.toml", "[worker]\nzone = 'o'");
+    let mut overrides = Overrides::new();
+    overrides.file(Some(place.path("other.toml")));
+    let config = place.load_with(&overrides).unwrap().config;
+    assert_eq!((config.worker.slots, config.worker.zone.as_str()), (0, "o"));
+    let other = place.path("other.toml").display().to_string();
+    let place = place.variable("QUIPU_CONFIG", &other);
+    assert_eq!(place.load().unwrap().config.worker.zone, "o");
+    overrides.file(Some(place.path("missing.toml")));
+    assert!(matches!(place.load_with(&overrides), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn relative_paths_in_a_file_start_at_its_folder() {
+    let place = Place::new()
+        .file("system/quipu.toml", "[cluster]\nsecret_file = 'secret'\ntls_ca = '/abs/ca.pem'")
+        .variable("QUIPU_TOKEN_FILE", "token");
+    let config = place.load().unwrap().config;
+    assert_eq!(config.cluster.secret_file, Some(place.path("system/secret")));
+    assert_eq!(config.cluster.tls_ca, Some("/abs/ca.pem".into()));
+    assert_eq!(config.client.token_file, Some("token".into()));
+}
+
+#[test]
+fn secrets_in_the_environment_are_refused_with_the_way_out() {
+    for (name, instead) in [("QUIPU_SECRET", "QUIPU_SECRET_FILE"), ("QUIPU_TOKEN", "QUIPU_TOKEN_FILE")] {
+        let error = Place::new().variable(name, "hunter2").error();
+        assert!(error.contains(instead) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn show_lists_every_key_once_in_order() {
+    let loaded = Place::new().variable("QUIPU_SLOTS", "4").load().unwrap();
+    let shown = loaded.show();
+    assert!(shown.is_sorted_by(|a, b| a.key < b.key));
+    assert_eq!(shown.len(), loaded.sources.len());
+    let line = |key: &str| shown.iter().find(|shown| shown.key == key).unwrap();
+    assert_eq!((line("worker.slots").value.as_str(), line("worker.slots").source.as_str()), ("4", "QUIPU_SLOTS"));
+    assert_eq!(line("cluster.id").value, "\"quipu\"");
+    assert_eq!(line("client.cluster").value, "");
+    assert_eq!(line("gossip.seeds").value, "[]");
+}
+
+#[test]
+fn advertised_address_takes_an_ip_or_an_ip_with_port() {
+    let advertised =
+        |text: &str| Place::new().variable("QUIPU_ADVERTISE", text).load().unwrap().config.gossip.advertise_address();
+    assert_eq!(advertised("10.0.0.7"), Some(SocketAddr::from(([10, 0, 0, 7], 0))));
+    assert_eq!(advertised("10.0.0.7:7400"), Some(SocketAddr::from(([10, 0, 0, 7], 7400))));
+    assert_eq!(advertised("::1").map(|address| address.is_ipv6()), Some(true));
+    assert_eq!(Config::default().gossip.advertise_address(), None);
+}

@@ -1,0 +1,105 @@
+//! Checks that go beyond types. Each names the key and says what would be right.
+
+use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings};
+use crate::membership::identity::LABEL_BYTES_MAX;
+use crate::membership::is_seed;
+
+/// Longest name of a cluster: it is an input of every key.
+const CLUSTER_ID_BYTES_MAX: usize = 64;
+/// A lease that lives less than three reports (one a second) ends when one is late.
+const LEASE_TTL_MIN_MS: u64 = 3_000;
+/// More executors than this in one process is a slip of the finger.
+const SLOTS_MAX: u32 = 1024;
+/// Row numbers up to here are exact in a double.
+const ROWS_CEILING: u64 = 1 << 53;
+
+type Checked = Result<(), (&'static str, String)>;
+
+impl Config {
+    /// The first key that makes no sense, and why.
+    pub(super) fn validate(&self) -> Checked {
+        self.check_client()?;
+        self.check_cluster()?;
+        check_gossip(&self.gossip)?;
+        require(self.worker.slots <= SLOTS_MAX, "worker.slots", || {
+            format!("must be at most {SLOTS_MAX}, or 0 for one a core")
+        })?;
+        require(self.worker.zone.len() <= LABEL_BYTES_MAX, "worker.zone", || {
+            format!("must be at most {LABEL_BYTES_MAX} bytes")
+        })?;
+        check_limits(&self.limits)?;
+        check_scheduler(&self.scheduler)?;
+        let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
+            ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
+        });
+        level.map(|_| ())
+    }
+
+    fn check_client(&self) -> Checked {
+        let Some(url) = &self.client.cluster else { return Ok(()) };
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        require(host.is_some_and(|host| !host.trim_matches('/').is_empty()), "client.cluster", || {
+            format!("{url:?} is not a URL such as https://master.example:{}", super::HTTP_PORT)
+        })
+    }
+
+    fn check_cluster(&self) -> Checked {
+        let id = &self.cluster.id;
+        require((1..=CLUSTER_ID_BYTES_MAX).contains(&id.len()), "cluster.id", || {
+            format!("must be a name of 1 to {CLUSTER_ID_BYTES_MAX} bytes")
+        })?;
+        let both = self.cluster.tls_cert.is_some() == self.cluster.tls_key.is_some();
+        let lonely = if self.cluster.tls_cert.is_some() { "cluster.tls_cert" } else { "cluster.tls_key" };
+        require(both, lonely, || "tls_cert and tls_key belong together; set both or neither".into())
+    }
+}
+
+fn check_gossip(gossip: &GossipSettings) -> Checked {
+    if let Some(bad) = gossip.seeds.iter().find(|seed| !is_seed(seed)) {
+        return Err((
+            "gossip.seeds",
+            format!("{bad:?} is not HOST:PORT, such as worker-1.example:{}", super::GOSSIP_PORT),
+        ));
+    }
+    if let Some(text) = &gossip.advertise {
+        let usable = gossip.advertise_address().is_some_and(|address| !address.ip().is_unspecified());
+        require(usable, "gossip.advertise", || {
+            format!("{text:?} is not an IP or IP:PORT that other nodes can send to, such as 10.0.0.7")
+        })?;
+    }
+    require((10..=60_000).contains(&gossip.period_ms), "gossip.period_ms", || "must be 10 to 60000".into())?;
+    let suspicion = gossip.period_ms..=600_000;
+    require(suspicion.contains(&gossip.suspicion_ms), "gossip.suspicion_ms", || {
+        format!("must be from gossip.period_ms, which is {}, to 600000", gossip.period_ms)
+    })
+}
+
+fn check_limits(limits: &LimitsConfig) -> Checked {
+    let numbers = [
+        ("limits.jobs_active_max", limits.jobs_active_max as u64),
+        ("limits.formulas_per_job_max", limits.formulas_per_job_max as u64),
+        ("limits.rows_max", limits.rows_max),
+        ("limits.request_bytes_max", limits.request_bytes_max as u64),
+        ("limits.upload_bytes_max", limits.upload_bytes_max),
+        ("limits.job_spool_bytes_max", limits.job_spool_bytes_max),
+        ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
+    ];
+    for (key, number) in numbers {
+        require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;
+    }
+    require(limits.rows_max <= ROWS_CEILING, "limits.rows_max", || format!("must be at most {ROWS_CEILING}"))
+}
+
+fn check_scheduler(scheduler: &SchedulerSettings) -> Checked {
+    require(scheduler.lease_ttl_ms >= LEASE_TTL_MIN_MS, "scheduler.lease_ttl_ms", || {
+        format!("must be at least {LEASE_TTL_MIN_MS}: workers report each second")
+    })?;
+    require((1..=60_000).contains(&scheduler.shard_target_ms), "scheduler.shard_target_ms", || {
+        "must be 1 to 60000".into()
+    })?;
+    require(scheduler.attempts_max >= 1, "scheduler.attempts_max", || "must be at least 1".into())
+}
+
+fn require(holds: bool, key: &'static str, problem: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err((key, problem())) }
+}
