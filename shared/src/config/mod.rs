@@ -8,6 +8,7 @@ mod validate;
 
 pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
 
+use crate::formula::FormulaLimits;
 use crate::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -191,6 +192,8 @@ pub struct LimitsConfig {
     pub job_spool_bytes_max: u64,
     /// Requests that are answered at once; more are told to try again.
     pub requests_in_flight_max: usize,
+    /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
+    pub formula: FormulaLimits,
 }
 
 impl Default for LimitsConfig {
@@ -204,6 +207,7 @@ impl Default for LimitsConfig {
             upload_bytes_max: 64 << 30,
             job_spool_bytes_max: 64 << 30,
             requests_in_flight_max: 128,
+            formula: FormulaLimits::default(),
         }
     }
 }

@@ -105,7 +105,8 @@ fn every_key_can_be_set_from_the_environment() {
     for (key, default) in Place::new().load().unwrap().show().into_iter().map(|shown| (shown.key, shown.value)) {
         let name = format!("QUIPU_{}", key.to_uppercase().replace('.', "__"));
         let fallback = if default.parse::<u64>().is_ok() { "1900" } else { "127.0.0.1:9" };
-        let number = if key == "worker.slots" { "7" } else { fallback };
+        let small = key == "worker.slots" || key.starts_with("limits.formula.");
+        let number = if small { "7" } else { fallback };
         place = place.variable(&name, values.get(key.as_str()).copied().unwrap_or(number));
     }
     let loaded = place.load().unwrap();
@@ -191,6 +192,9 @@ fn wrong_values_name_key_place_and_remedy() {
         ("[gossip]\nsuspicion_ms = 400", "gossip.suspicion_ms", "period_ms"),
         ("[limits]\nrows_max = 0", "limits.rows_max", "at least 1"),
         ("[limits]\nrows_max = 9007199254740993", "limits.rows_max", "at most"),
+        ("[limits.formula]\nnesting_max = 0", "limits.formula.nesting_max", "1 to"),
+        ("[limits.formula]\ntokens_max = 1000000", "limits.formula.tokens_max", "1 to"),
+        ("[limits.formula]\ntoken_max = 10", "limits.formula.token_max", "did you mean limits.formula.tokens_max?"),
         ("[scheduler]\nlease_ttl_ms = 100", "scheduler.lease_ttl_ms", "at least 3000"),
         ("[scheduler]\nattempts_max = 0", "scheduler.attempts_max", "at least 1"),
         ("[worker]\nzone = 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz'", "worker.zone", "64"),

@@ -1,6 +1,7 @@
 //! Checks that go beyond types. Each names the key and says what would be right.
 
 use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings};
+use crate::formula::FormulaLimits;
 use crate::membership::identity::LABEL_BYTES_MAX;
 use crate::membership::is_seed;
 
@@ -87,7 +88,25 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
     for (key, number) in numbers {
         require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;
     }
-    require(limits.rows_max <= ROWS_CEILING, "limits.rows_max", || format!("must be at most {ROWS_CEILING}"))
+    require(limits.rows_max <= ROWS_CEILING, "limits.rows_max", || format!("must be at most {ROWS_CEILING}"))?;
+    let (formula, ceiling) = (&limits.formula, FormulaLimits::CEILING);
+    let caps = [
+        ("limits.formula.formula_bytes_max", formula.formula_bytes_max as u64, ceiling.formula_bytes_max as u64),
+        ("limits.formula.tokens_max", formula.tokens_max as u64, ceiling.tokens_max as u64),
+        ("limits.formula.nesting_max", formula.nesting_max as u64, ceiling.nesting_max as u64),
+        ("limits.formula.run_max", formula.run_max as u64, ceiling.run_max as u64),
+        ("limits.formula.nodes_max", formula.nodes_max as u64, ceiling.nodes_max as u64),
+        ("limits.formula.tree_depth_max", formula.tree_depth_max as u64, ceiling.tree_depth_max as u64),
+        ("limits.formula.value_bytes_max", formula.value_bytes_max as u64, ceiling.value_bytes_max as u64),
+        ("limits.formula.value_depth_max", formula.value_depth_max as u64, ceiling.value_depth_max as u64),
+        ("limits.formula.fuel_max", formula.fuel_max, ceiling.fuel_max),
+    ];
+    for (key, number, most) in caps {
+        require((1..=most).contains(&number), key, || {
+            format!("must be 1 to {most}: the product was measured up to there")
+        })?;
+    }
+    Ok(())
 }
 
 fn check_scheduler(scheduler: &SchedulerSettings) -> Checked {
