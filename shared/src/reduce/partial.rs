@@ -1,0 +1,112 @@
+//! Partials as bytes: one byte of version, then postcard.
+
+use super::error::ReduceError;
+use super::extremes::{End, Extreme, ExtremeForm};
+use super::histogram::HistogramForm;
+use super::moments::{NodeForm, Tree};
+use super::sketch::{Sketch, SketchForm};
+use super::sum::{Sums, SumsForm};
+use super::{ReducerSet, Truth};
+use crate::spec::Reduction;
+use serde::{Deserialize, Serialize};
+
+/// Version of the form below; a change of any law or form raises it.
+const PARTIAL_VERSION: u8 = 1;
+/// The largest partial that is read. A sketch with every bucket of both signs is 25 MB, a full histogram 1 MB.
+pub const PARTIAL_BYTES_MAX: usize = 32 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Form {
+    reductions: Vec<Reduction>,
+    inputs: Vec<String>,
+    count: u64,
+    truths: u64,
+    falsehoods: u64,
+    sums: Option<SumsForm>,
+    nodes: Vec<NodeForm>,
+    lowest: Option<ExtremeForm>,
+    highest: Option<ExtremeForm>,
+    histogram: Option<HistogramForm>,
+    sketch: Option<SketchForm>,
+}
+
+impl ReducerSet {
+    /// The partial as bytes: the same for the same rows, whatever the order of pushing and merging.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let form = Form {
+            reductions: self.reductions.clone(),
+            inputs: self.inputs.clone(),
+            count: self.count,
+            truths: self.truth.truths,
+            falsehoods: self.truth.falsehoods,
+            sums: self.sums.as_ref().map(Sums::to_form),
+            nodes: self.moments.as_ref().map(Tree::to_form).unwrap_or_default(),
+            lowest: self.lowest.as_ref().and_then(Extreme::to_form),
+            highest: self.highest.as_ref().and_then(Extreme::to_form),
+            histogram: self.histogram.as_ref().map(super::histogram::Histogram::to_form),
+            sketch: self.sketch.as_ref().map(Sketch::to_form),
+        };
+        // Writing into memory has no errors, and every length in the form is known.
+        postcard::to_extend(&form, vec![PARTIAL_VERSION]).unwrap_or_default()
+    }
+
+    /// Reads a partial.
+    ///
+    /// # Errors
+    /// For bytes that [`ReducerSet::to_bytes`] of this version would not write. Memory stays within a small multiple of
+    /// the bytes given, whatever lengths they claim.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ReduceError> {
+        if bytes.len() > PARTIAL_BYTES_MAX {
+            return Err(ReduceError::TooLarge(bytes.len()));
+        }
+        let (&version, rest) = bytes.split_first().ok_or(ReduceError::Corrupt("it is empty"))?;
+        if version != PARTIAL_VERSION {
+            return Err(ReduceError::Version { found: version, known: PARTIAL_VERSION });
+        }
+        let (form, left): (Form, _) =
+            postcard::take_from_bytes(rest).map_err(|_| ReduceError::Corrupt("it is cut short or damaged"))?;
+        if !left.is_empty() {
+            return Err(ReduceError::Corrupt("it goes on after its end"));
+        }
+        Self::from_form(form)
+    }
+
+    fn from_form(form: Form) -> Result<Self, ReduceError> {
+        const CONTRADICTION: ReduceError = ReduceError::Corrupt("it contradicts its reductions");
+        let empty = Self::new(&form.reductions, &form.inputs)?;
+        let inputs = if empty.wants_inputs { form.inputs.len() } else { 0 };
+        let extreme = |end, wanted: bool, form: Option<ExtremeForm>| match (wanted, form) {
+            (true, form) => Extreme::from_form(end, form, inputs).map(Some).ok_or(CONTRADICTION),
+            (false, None) => Ok(None),
+            (false, Some(_)) => Err(CONTRADICTION),
+        };
+        let present = form.sums.is_some() == empty.sums.is_some()
+            && (form.nodes.is_empty() || empty.moments.is_some())
+            && form.histogram.is_some() == empty.histogram.is_some()
+            && form.sketch.is_some() == empty.sketch.is_some();
+        if !present {
+            return Err(CONTRADICTION);
+        }
+        let sums = form.sums.as_ref().map(|form| Sums::from_form(form).ok_or(CONTRADICTION)).transpose()?;
+        let tree = || Tree::from_form(&form.nodes).ok_or(CONTRADICTION);
+        Ok(Self {
+            count: form.count,
+            truth: Truth { truths: form.truths, falsehoods: form.falsehoods },
+            sums,
+            moments: empty.moments.is_some().then(tree).transpose()?,
+            lowest: extreme(End::Lowest, empty.lowest.is_some(), form.lowest)?,
+            highest: extreme(End::Highest, empty.highest.is_some(), form.highest)?,
+            histogram: match (empty.histogram, form.histogram) {
+                (Some(histogram), Some(form)) => Some(histogram.with_form(form).ok_or(CONTRADICTION)?),
+                _ => None,
+            },
+            sketch: form.sketch.as_ref().map(|form| Sketch::from_form(form).ok_or(CONTRADICTION)).transpose()?,
+            reductions: form.reductions,
+            inputs: form.inputs,
+            wants_inputs: empty.wants_inputs,
+            wants_numbers: empty.wants_numbers,
+            wants_booleans: empty.wants_booleans,
+            scratch: empty.scratch,
+        })
+    }
+}
