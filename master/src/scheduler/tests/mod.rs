@@ -1,7 +1,11 @@
-//! Facts about the core, one behaviour each.
+//! Facts about the core, one behaviour each. What holds in every history is in [`super::sim`].
+
+mod cutting;
+mod endings;
+mod leases;
 
 use super::{Effect, Event, JobOutcome, JobPlan, Millis, Scheduler, SchedulerConfig};
-use quipu_shared::ids::{Epoch, JobId, ShardId, WorkerId};
+use quipu_shared::ids::{Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
 
 const JOB: JobId = JobId(1);
@@ -55,6 +59,26 @@ fn outcome(effects: &[Effect]) -> Option<JobOutcome> {
     })
 }
 
+fn cancelled(effects: &[Effect]) -> Vec<Lease> {
+    effects
+        .iter()
+        .filter_map(|effect| match *effect {
+            Effect::CancelAttempt { lease, .. } => Some(lease),
+            _ => None,
+        })
+        .collect()
+}
+
+fn armed(effects: &[Effect]) -> Vec<Millis> {
+    effects
+        .iter()
+        .filter_map(|effect| match *effect {
+            Effect::ArmTimer(at) => Some(at),
+            _ => None,
+        })
+        .collect()
+}
+
 impl Fixture {
     fn new() -> Self {
         Self { core: Scheduler::new(EPOCH, SchedulerConfig::default()), now: 0 }
@@ -82,52 +106,38 @@ impl Fixture {
     fn complete_in(&mut self, sent: Sent, busy_us: u64) -> Vec<Effect> {
         self.step(Event::ShardCompleted { worker: sent.worker, lease: sent.lease, busy_us, failed_row: None })
     }
-}
 
-#[test]
-fn shards_are_cut_in_row_order_and_cover_every_row() {
-    let mut fixture = Fixture::new();
-    fixture.submit(plan(1_234));
-    let mut sent = leases(&fixture.join(1, 1, 2));
-    let (mut next_row, mut ended) = (0, None);
-    while let Some(shard) = sent.first().copied() {
-        assert_eq!(shard.first_row, next_row);
-        next_row += shard.rows;
-        assert!(next_row == 1_234 || shard.rows % 10 == 0);
-        sent.remove(0);
-        let effects = fixture.complete(shard);
-        sent.extend(leases(&effects));
-        ended = outcome(&effects);
+    fn fail_row(&mut self, sent: Sent, row: u64) -> Vec<Effect> {
+        self.step(Event::ShardCompleted {
+            worker: sent.worker,
+            lease: sent.lease,
+            busy_us: 100_000,
+            failed_row: Some(row),
+        })
     }
-    assert_eq!((next_row, ended), (1_234, Some(JobOutcome::Succeeded)));
-}
 
-#[test]
-fn completion_is_recorded_before_it_is_acknowledged() {
-    let mut fixture = Fixture::new();
-    fixture.submit(plan(10));
-    let sent = leases(&fixture.join(1, 1, 1))[0];
-    let effects = fixture.complete(sent);
-    assert_eq!(
-        effects[..3],
-        [
-            Effect::RecordCompletion { job: JOB, shard: ShardId(0), lease: sent.lease, first_row: 0, rows: 10 },
-            Effect::AcknowledgeShard { worker: sent.worker, lease: sent.lease },
-            Effect::EndJob { job: JOB, outcome: JobOutcome::Succeeded },
-        ]
-    );
-}
+    fn accept(&mut self, sent: Sent) -> Vec<Effect> {
+        self.step(Event::ShardAccepted { worker: sent.worker, lease: sent.lease })
+    }
 
-#[test]
-fn job_without_rows_ends_at_once() {
-    let mut fixture = Fixture::new();
-    assert_eq!(outcome(&fixture.submit(plan(0))), Some(JobOutcome::Succeeded));
-}
+    fn timer(&mut self, now: Millis) -> Vec<Effect> {
+        self.now = now;
+        self.step(Event::TimerFired)
+    }
 
-#[test]
-fn worker_never_gets_more_leases_than_credits() {
-    let mut fixture = Fixture::new();
-    fixture.submit(plan(1_000_000));
-    assert_eq!(leases(&fixture.join(1, 2, 3)).len(), 3);
-    assert_eq!(leases(&fixture.join(2, 2, 100)).len(), 4);
+    fn progress(&mut self, sent: Sent) -> Vec<Effect> {
+        self.step(Event::ShardProgressed { worker: sent.worker, lease: sent.lease, rows_done: 1 })
+    }
+
+    fn reject(&mut self, sent: Sent) -> Vec<Effect> {
+        self.step(Event::ShardRejected { worker: sent.worker, lease: sent.lease })
+    }
+
+    fn panic(&mut self, sent: Sent) -> Vec<Effect> {
+        self.step(Event::ShardFailed { worker: sent.worker, lease: sent.lease })
+    }
+
+    fn lose(&mut self, worker: u64) -> Vec<Effect> {
+        self.step(Event::WorkerLost { worker: WorkerId(worker) })
+    }
 }
