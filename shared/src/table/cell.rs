@@ -1,0 +1,236 @@
+//! What a cell's text means: the one grammar of numbers and booleans, for inference and for reading.
+//!
+//! - Spaces and tabs around a number or a boolean don't count; a cell of nothing else is empty.
+//! - int: `0`, or digits without a leading zero, with an optional `-`, within i64. `-0` is a float, as i64 has none.
+//! - float: what Rust's `f64` parser takes (`1.5 .5 5. 1e3 +5 007 nan inf -infinity`, any case), unless the digits
+//!   overflow to infinity. Inference is stricter: it takes `+5` and `007` for text, since telephone numbers and post
+//!   codes look like that; `--types NAME=float` reads them as numbers.
+//! - boolean: `true` or `false`.
+
+use crate::spec::ColumnType;
+
+/// Longest text that is tried as a number; f64's exact decimal forms end before 800 digits.
+const NUMBER_BYTES_MAX: usize = 1024;
+/// Digits that can't overflow an i64.
+const SAFE_DIGITS: usize = 18;
+
+/// What a cell looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CellKind {
+    /// Nothing, or only blanks.
+    Empty,
+    /// An i64.
+    Int,
+    /// An f64.
+    Float,
+    /// `true` or `false`.
+    Boolean,
+    /// Anything else.
+    Text,
+}
+
+/// The cell without spaces and tabs around it.
+pub fn trim(cell: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(start) = cell.iter().position(|byte| !blank(byte)) else { return &[] };
+    let end = cell.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    &cell[start..end]
+}
+
+/// The cell as an int.
+pub fn parse_int(cell: &[u8]) -> Option<i64> {
+    let cell = trim(cell);
+    let (negative, digits) = match cell {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [] => return None,
+        [b'0'] if !negative => return Some(0),
+        [b'0', ..] => return None,
+        _ => {}
+    }
+    if digits.len() <= SAFE_DIGITS {
+        let mut value = 0_i64;
+        for byte in digits {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + i64::from(digit);
+        }
+        return Some(if negative { -value } else { value });
+    }
+    // Nineteen digits fit an i64 at most; the standard parser knows which.
+    if digits.len() > SAFE_DIGITS + 1 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(cell).ok()?.parse().ok()
+}
+
+/// The cell as a float.
+pub fn parse_float(cell: &[u8]) -> Option<f64> {
+    let cell = trim(cell);
+    if cell.is_empty() || cell.len() > NUMBER_BYTES_MAX {
+        return None;
+    }
+    let value: f64 = std::str::from_utf8(cell).ok()?.parse().ok()?;
+    if value.is_nan() {
+        // One NaN only: its bits are part of the results.
+        return Some(f64::NAN);
+    }
+    if value.is_infinite() && cell.iter().any(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value)
+}
+
+/// The cell as a boolean.
+pub fn parse_boolean(cell: &[u8]) -> Option<bool> {
+    match trim(cell) {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        _ => None,
+    }
+}
+
+/// What inference takes the cell for.
+pub fn classify(cell: &[u8]) -> CellKind {
+    let cell = trim(cell);
+    if cell.is_empty() {
+        CellKind::Empty
+    } else if parse_int(cell).is_some() {
+        CellKind::Int
+    } else if parse_boolean(cell).is_some() {
+        CellKind::Boolean
+    } else if !looks_like_code(cell) && parse_float(cell).is_some() {
+        CellKind::Float
+    } else {
+        CellKind::Text
+    }
+}
+
+/// Whether a cell that might be a number is written as codes are: `+49`, `007`, `-01.5`.
+fn looks_like_code(cell: &[u8]) -> bool {
+    let digits = cell.strip_prefix(b"-").unwrap_or(cell);
+    matches!(digits, [b'+', ..]) || matches!(digits, [b'0', next, ..] if next.is_ascii_digit())
+}
+
+/// The type for which to ask where a cell does not fit its column's: float where that reads it, else string.
+pub(crate) fn type_that_reads(cell: &[u8], ty: ColumnType) -> ColumnType {
+    let is_float = ty == ColumnType::Int && matches!(classify(cell), CellKind::Int | CellKind::Float);
+    if is_float { ColumnType::Float } else { ColumnType::String }
+}
+
+/// The type's name as `--types` takes it.
+pub(crate) fn type_name(ty: ColumnType) -> &'static str {
+    match ty {
+        ColumnType::Int => "int",
+        ColumnType::Float => "float",
+        ColumnType::Boolean => "boolean",
+        ColumnType::String => "string",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CellKind, classify, parse_float, parse_int, trim};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    #[test]
+    fn cells_are_taken_for_what_the_grammar_says() {
+        let table: &[(&str, CellKind)] = &[
+            ("", CellKind::Empty),
+            (" \t ", CellKind::Empty),
+            ("0", CellKind::Int),
+            (" 5", CellKind::Int),
+            ("-5\t", CellKind::Int),
+            ("9223372036854775807", CellKind::Int),
+            ("-9223372036854775808", CellKind::Int),
+            ("9223372036854775808", CellKind::Float),
+            ("-9223372036854775809", CellKind::Float),
+            ("99999999999999999999", CellKind::Float),
+            ("-0", CellKind::Float),
+            ("1.0", CellKind::Float),
+            (".5", CellKind::Float),
+            ("5.", CellKind::Float),
+            ("-1e-3", CellKind::Float),
+            ("1E5", CellKind::Float),
+            ("0.007", CellKind::Float),
+            ("NaN", CellKind::Float),
+            ("-inf", CellKind::Float),
+            ("Infinity", CellKind::Float),
+            ("true", CellKind::Boolean),
+            (" false ", CellKind::Boolean),
+            ("True", CellKind::Text),
+            ("007", CellKind::Text),
+            ("-007", CellKind::Text),
+            ("00", CellKind::Text),
+            ("01.5", CellKind::Text),
+            ("+5", CellKind::Text),
+            ("1_000", CellKind::Text),
+            ("1,5", CellKind::Text),
+            ("0x1f", CellKind::Text),
+            ("1e400", CellKind::Text),
+            ("--1", CellKind::Text),
+            ("-", CellKind::Text),
+            ("1 2", CellKind::Text),
+            ("\u{a0}5", CellKind::Text),
+            ("٣", CellKind::Text),
+        ];
+        for (cell, kind) in table {
+            assert_eq!(classify(cell.as_bytes()), *kind, "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn floats_read_what_inference_takes_for_codes() {
+        assert_eq!(parse_float(b"+5"), Some(5.0));
+        assert_eq!(parse_float(b"007"), Some(7.0));
+        assert_eq!(parse_int(b"007"), None);
+        assert_eq!(parse_int(b"+5"), None);
+    }
+
+    #[test]
+    fn nan_is_canonical_and_overflow_is_no_number() {
+        for text in ["nan", "NaN", "-nan", "+NAN"] {
+            assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), Some(f64::NAN.to_bits()), "{text}");
+        }
+        assert_eq!(parse_float(b"1e309"), None);
+        assert_eq!(parse_float(b"inf"), Some(f64::INFINITY));
+        assert_eq!(parse_float(b"1e-400"), Some(0.0));
+        assert_eq!(parse_float(&[b'1'; 2000]), None);
+        assert_eq!(parse_float(b"\xff"), None);
+    }
+
+    #[test]
+    fn trim_keeps_what_is_inside() {
+        assert_eq!(trim(b"  a b\t"), b"a b");
+        assert_eq!(trim(b"\n"), b"\n");
+    }
+
+    proptest! {
+        #[test]
+        fn every_int_and_float_reads_back(int in any::<i64>(), float in any::<f64>()) {
+            prop_assert_eq!(parse_int(int.to_string().as_bytes()), Some(int));
+            let back = parse_float(format!("{float:?}").as_bytes());
+            prop_assert!(back.is_some_and(|back| back == float || (back.is_nan() && float.is_nan())));
+        }
+
+        #[test]
+        fn int_agrees_with_the_standard_parser(text in "-?[0-9+ _]{0,22}") {
+            let trimmed = text.trim_matches([' ', '\t']);
+            let digits = trimmed.strip_prefix('-').unwrap_or(trimmed);
+            let plain = !digits.starts_with('+') && (digits == "0" && !trimmed.starts_with('-') || !digits.starts_with('0'));
+            let expected = trimmed.parse::<i64>().ok().filter(|_| plain);
+            prop_assert_eq!(parse_int(text.as_bytes()), expected);
+        }
+
+        #[test]
+        fn no_cell_panics(cell in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let kind = classify(&cell);
+            prop_assert_eq!(kind == CellKind::Int, parse_int(&cell).is_some());
+            prop_assert!(kind != CellKind::Float || parse_float(&cell).is_some());
+        }
+    }
+}
