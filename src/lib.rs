@@ -1,3 +1,4 @@
 //! Quipu as a library.
 
 pub mod client;
+pub mod embedded;

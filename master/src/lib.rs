@@ -1,4 +1,15 @@
 //! The master of a Quipu cluster: accepts jobs, shards them, leases the shards to workers.
+//!
+//! Reading order: [`scheduler`] (the pure core), [`jobs`] (what is known of each job), [`input`] (tables),
+//! [`dispatcher`] (the actor around the core), [`tree`] (supervision), [`nodes`] and [`service`] (what clients see),
+//! [`http`].
 
+pub mod dispatcher;
 pub mod http;
+pub mod input;
+pub mod jobs;
+pub mod node;
+pub mod nodes;
 pub mod scheduler;
+pub mod service;
+pub mod tree;

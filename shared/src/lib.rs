@@ -17,6 +17,7 @@ pub mod render;
 pub mod service;
 pub mod source;
 pub mod spec;
+pub mod supervise;
 pub mod table;
 pub mod telemetry;
 pub mod trust;

@@ -3,6 +3,7 @@
 //! Commands are imperative, events past tense. Every message is a value: bytes that do not decode are counted and
 //! dropped by the receiver, and never end its actor.
 
+use crate::formula::FormulaLimits;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
 use bytes::Bytes;
@@ -96,6 +97,8 @@ pub enum WorkerCommand {
         job: JobId,
         /// Its spec; `formulas` of an `eval` are left out and come with each shard.
         spec: Arc<JobSpec>,
+        /// Limits on its formulas, as the master has them.
+        limits: FormulaLimits,
         /// W3C trace context of the client's command.
         traceparent: Option<String>,
     },
@@ -171,7 +174,7 @@ pub enum ShardInput {
 }
 
 /// From worker to master.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WorkerEvent {
     /// First message of a connection.
     Joined(Hello),

@@ -163,7 +163,8 @@ impl Job {
             self.queued.remove(&row);
             return Some(row);
         }
-        let rows = self.cuttable_rows().min(shard_rows(config, &self.plan, rate, self.uncut_rows(), slots));
+        let wanted = shard_rows(config, &self.plan, rate, self.uncut_rows(), slots).min(self.plan.shard_rows_max);
+        let rows = self.cuttable_rows().min(wanted);
         if rows == 0 {
             return None;
         }

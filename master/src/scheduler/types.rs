@@ -68,6 +68,8 @@ pub struct JobPlan {
     pub rows_final: bool,
     /// Rows of a worker's first shards of this job, before its rate is measured.
     pub initial_rows: u64,
+    /// Rows of the largest shard, a multiple of the granule: bounds what one shard reads and gives.
+    pub shard_rows_max: u64,
     /// Whether the lowest failing row ends the job (`--on-error fail`).
     pub fail_fast: bool,
     /// When the job's time is over.

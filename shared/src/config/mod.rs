@@ -139,13 +139,21 @@ pub struct MasterConfig {
     pub rpc: SocketAddr,
     /// Where it gossips.
     pub gossip: SocketAddr,
+    /// Further host names that clients may call it by; they stand in its HTTP certificate too.
+    pub host_names: Vec<String>,
 }
 
 impl Default for MasterConfig {
     fn default() -> Self {
         // Nothing but loopback is bound unless somebody says so.
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { node_id: None, http: loopback(HTTP_PORT), rpc: loopback(RPC_PORT), gossip: loopback(GOSSIP_PORT) }
+        Self {
+            node_id: None,
+            http: loopback(HTTP_PORT),
+            rpc: loopback(RPC_PORT),
+            gossip: loopback(GOSSIP_PORT),
+            host_names: Vec::new(),
+        }
     }
 }
 
@@ -155,6 +163,8 @@ impl Default for MasterConfig {
 pub struct WorkerConfig {
     /// Name of the node; without it a fresh one at every start.
     pub node_id: Option<NodeId>,
+    /// Address that its links go out from; the system chooses unless it is set. Its port is of no meaning.
+    pub rpc: Option<SocketAddr>,
     /// Where it gossips; port 0 takes a free one.
     pub gossip: SocketAddr,
     /// Executors; 0 means one a core.
@@ -168,7 +178,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         let gossip = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { node_id: None, gossip, slots: 0, zone: String::new(), drain_ms: 60_000 }
+        Self { node_id: None, rpc: None, gossip, slots: 0, zone: String::new(), drain_ms: 60_000 }
     }
 }
 

@@ -88,13 +88,19 @@ impl Evaluator {
     /// A row with a null that the formula reads is null; a row that could not be read fails with its own error.
     /// `on_error` says what failed rows become; all of them are listed.
     pub fn evaluate(&mut self, block: &Block, on_error: OnError) -> Values {
+        self.evaluate_where(block, None, on_error)
+    }
+
+    /// Evaluates the rows of a block that are `selected` (one flag a row; `None` is all). The others are holes: they
+    /// are not evaluated, and can't fail.
+    pub fn evaluate_where(&mut self, block: &Block, selected: Option<&[bool]>, on_error: OnError) -> Values {
         let formula = self.formula.clone();
         let text = self
             .inputs
             .iter()
             .any(|input| matches!(block.columns.get(input.column), Some(Column::String(_) | Column::Mixed(_))));
         let program = self.program(&formula, text);
-        with_levels(program.depth(), || self.rows(program, block, on_error))
+        with_levels(program.depth(), || self.rows(program, block, selected, on_error))
     }
 
     /// The cheapest program that is safe for the values at hand.
@@ -104,7 +110,7 @@ impl Evaluator {
         plain.unwrap_or_else(|| formula.metered())
     }
 
-    fn rows(&mut self, program: &Program, block: &Block, on_error: OnError) -> Values {
+    fn rows(&mut self, program: &Program, block: &Block, selected: Option<&[bool]>, on_error: OnError) -> Values {
         let failed = match on_error {
             OnError::Null => RowState::Null,
             OnError::Skip | OnError::Fail => RowState::Hole,
@@ -119,6 +125,10 @@ impl Evaluator {
             .collect();
         for index in 0..block.len {
             let row = block.first_row + index as u64;
+            if selected.is_some_and(|selected| selected.get(index) != Some(&true)) {
+                results.without_value(RowState::Hole);
+                continue;
+            }
             while bad_rows.peek().is_some_and(|bad| bad.row < row) {
                 bad_rows.next();
             }

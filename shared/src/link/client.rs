@@ -13,10 +13,10 @@ use crate::wire::{WorkerCommand, WorkerEvent};
 use rand::RngExt;
 use rustls_pki_types::ServerName;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -44,6 +44,7 @@ impl WorkerLink {
             connector,
             trust: config.trust,
             limits: config.limits,
+            local: config.local,
             hub: hub.clone(),
             node: node.clone(),
         });
@@ -96,6 +97,7 @@ struct Dialer {
     connector: TlsConnector,
     trust: Arc<NodeTrust>,
     limits: LinkLimits,
+    local: Option<IpAddr>,
     hub: Arc<WorkerHub>,
     node: Arc<Node>,
 }
@@ -161,7 +163,14 @@ impl Dialer {
     }
 
     async fn handshake(&self, address: SocketAddr) -> Result<PeerId, HandshakeError> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = match self.local {
+            None => TcpStream::connect(address).await?,
+            Some(local) => {
+                let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                socket.bind(SocketAddr::new(local, 0))?;
+                socket.connect(address).await?
+            }
+        };
         stream.set_nodelay(true)?;
         // No name is asked for: the certificate is checked against the cluster's authorities, its name with the preface.
         let mut stream = self.connector.connect(ServerName::IpAddress(address.ip().into()), stream).await?;

@@ -2,6 +2,7 @@
 
 use super::LinkError;
 use crate::trust::NodeTrust;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ pub struct LinkConfig {
     pub trust: Arc<NodeTrust>,
     /// Bounds; the defaults fit.
     pub limits: LinkLimits,
+    /// IP that dialled connections go out from; the system chooses where it is not given.
+    pub local: Option<IpAddr>,
 }
 
 impl LinkConfig {
     /// With the default limits.
     pub fn new(trust: Arc<NodeTrust>) -> Self {
-        Self { trust, limits: LinkLimits::default() }
+        Self { trust, limits: LinkLimits::default(), local: None }
     }
 }
 

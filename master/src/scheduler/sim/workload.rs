@@ -53,6 +53,7 @@ fn job(chance: &mut Chance, rows: u64, submitted_at: Millis) -> JobTruth {
             rows_known: if is_streamed { chance.within(0..rows + 1) } else { rows },
             rows_final: !is_streamed,
             initial_rows: chance.within(1..200),
+            shard_rows_max: u64::MAX,
             fail_fast: chance.permille(500),
             deadline_at: chance.permille(100).then(|| submitted_at + chance.within(500..40_000)),
             up_to_row: window_rows.unwrap_or(u64::MAX),

@@ -33,6 +33,7 @@ fn plan(rows: u64) -> JobPlan {
         rows_known: rows,
         rows_final: true,
         initial_rows: 100,
+        shard_rows_max: u64::MAX,
         fail_fast: false,
         deadline_at: None,
         up_to_row: u64::MAX,

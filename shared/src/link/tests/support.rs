@@ -76,7 +76,7 @@ impl Cluster {
         let turn = TURN.lock().await;
         let secret = ClusterSecret::generate().unwrap();
         let name = node_name(Role::Master, &NodeId::random(Role::Master), Uuid::new_v4());
-        let config = LinkConfig { trust: trust_of(&secret, name.clone()), limits };
+        let config = LinkConfig { limits, ..LinkConfig::new(trust_of(&secret, name.clone())) };
         let master = MasterLink::start(bind.parse().unwrap(), config).await.unwrap();
         Self { secret, master, name, _turn: turn }
     }
@@ -191,7 +191,7 @@ pub(super) fn ran_as_worker() -> bool {
 async fn serve(trust: Arc<NodeTrust>, masters: BTreeSet<SocketAddr>) {
     let limits = LinkLimits { idle_timeout: Duration::from_secs(6), ..LinkLimits::default() };
     let (_keep, masters) = watch::channel(masters);
-    let link = WorkerLink::start(LinkConfig { trust, limits }, masters).await.unwrap();
+    let link = WorkerLink::start(LinkConfig { limits, ..LinkConfig::new(trust) }, masters).await.unwrap();
     while let Some(event) = link.recv().await {
         let LinkEvent::Frame { peer, message } = event else { continue };
         // A send fails where the link has just closed: the master sees the same.

@@ -1,0 +1,291 @@
+//! What a job must be to be accepted, and what the scheduler needs to know of it.
+
+use crate::jobs::entry::JobTable;
+use crate::scheduler::JobPlan;
+use quipu_shared::BLOCK_ROWS;
+use quipu_shared::formula::{Formula, FormulaError, FormulaLimits, Symbols};
+use quipu_shared::reduce::ReducerSet;
+use quipu_shared::render::{MapRenderer, RowRenderer};
+use quipu_shared::service::{ErrorKind, Place, ServiceError};
+use quipu_shared::source::{RowSource, SampleSource, SweepSource};
+use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, Scalar, TableInput};
+use quipu_shared::table::{check_output_name, check_schema};
+use std::sync::Arc;
+
+/// Bytes of output that a shard is cut for, so that a worker's memory does not grow with a job's rows.
+const SHARD_BYTES_TARGET: u64 = 4 * 1024 * 1024;
+/// Bytes of a job's name: it stands in tables and logs.
+const NAME_BYTES_MAX: usize = 128;
+/// Formulas of a worker's first shard of an `eval`, before its rate is measured.
+const EVAL_INITIAL_ROWS: u64 = 64;
+/// Formulas of one shard of an `eval`: they travel with the lease.
+const EVAL_SHARD_ROWS_MAX: u64 = 4096;
+/// Bytes that a row of results takes beside its inputs: a number, a separator, a line end.
+const RESULT_BYTES_GUESS: u64 = 24;
+/// Bytes of a record where nothing is known of it.
+const RECORD_BYTES_GUESS: u64 = 128;
+
+/// Limits on jobs.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// On formulas.
+    pub formula: FormulaLimits,
+    /// Jobs that have not ended.
+    pub jobs_active_max: usize,
+    /// Formulas of one `eval`.
+    pub formulas_per_job_max: usize,
+    /// Rows of one job.
+    pub rows_max: u64,
+    /// Whether a `map` may name a file of the workers by its path. On a cluster that is the operator's to allow, since
+    /// it makes every file readable that the workers can read.
+    pub shared_paths: bool,
+}
+
+/// A job that may run.
+pub struct Admitted {
+    /// As submitted.
+    pub spec: Arc<JobSpec>,
+    /// As workers get it: without the formulas of an `eval`, which come with each shard.
+    pub lean_spec: Arc<JobSpec>,
+    /// For the scheduler.
+    pub plan: JobPlan,
+    /// An empty set, where the job has reductions.
+    pub reducers: Option<ReducerSet>,
+    /// What the results begin with.
+    pub header: Vec<u8>,
+    /// Bytes of results that a row is expected to make.
+    pub row_bytes: u64,
+    /// Whether workers open the table themselves.
+    pub shared_input: bool,
+}
+
+impl Admission {
+    /// Checks a job.
+    ///
+    /// # Errors
+    /// What is wrong with it: [`ErrorKind::Invalid`] for a formula, with its place, [`ErrorKind::Usage`] for the rest.
+    pub fn admit(&self, spec: &JobSpec) -> Result<Admitted, ServiceError> {
+        if let Some(name) = &spec.name
+            && name.len() > NAME_BYTES_MAX
+        {
+            return Err(usage("name_too_long", format!("a job's name has at most {NAME_BYTES_MAX} bytes")));
+        }
+        let mut lean_spec = spec.clone();
+        let mut shared_input = false;
+        let shape = match &spec.kind {
+            JobKind::Eval { formulas } => {
+                if !spec.reductions.is_empty() {
+                    return Err(usage("no_reductions", "eval has no rows to reduce; use sweep, sample or map".into()));
+                }
+                if formulas.len() > self.formulas_per_job_max {
+                    return Err(ServiceError {
+                        kind: ErrorKind::TooLarge,
+                        ..usage(
+                            "too_many_formulas",
+                            format!(
+                                "{} formulas are over the limit of {} a job (limits.formulas_per_job_max)",
+                                formulas.len(),
+                                self.formulas_per_job_max
+                            ),
+                        )
+                    });
+                }
+                if let JobKind::Eval { formulas } = &mut lean_spec.kind {
+                    formulas.clear();
+                }
+                Shape::eval(formulas.len() as u64)
+            }
+            JobKind::Sweep { formula, name, axes } => {
+                let source = SweepSource::new(axes).map_err(|error| usage("bad_axis", error.to_string()))?;
+                self.check_generated(spec, formula, name, &source)?
+            }
+            JobKind::Sample { formula, name, rows, seed, draws } => {
+                let source =
+                    SampleSource::new(draws, *rows, *seed).map_err(|error| usage("bad_draw", error.to_string()))?;
+                self.check_generated(spec, formula, name, &source)?
+            }
+            JobKind::Map { formula, condition, name, schema, input } => {
+                shared_input = matches!(input, TableInput::Shared { .. });
+                if shared_input && !self.shared_paths {
+                    return Err(ServiceError {
+                        kind: ErrorKind::Forbidden,
+                        ..usage(
+                            "shared_paths_off",
+                            "this cluster does not open files by path (limits.shared_paths); upload the table".into(),
+                        )
+                    });
+                }
+                check_schema(schema).map_err(|error| usage("bad_schema", error.to_string()))?;
+                check_output_name(schema, name).map_err(|error| usage("bad_name", error.to_string()))?;
+                let variables: Vec<_> =
+                    schema.columns.iter().map(|column| (column.variable.clone(), Some(column.ty))).collect();
+                self.check_formula(spec, formula, variables.clone())?;
+                if let Some(condition) = condition {
+                    self.check_formula(spec, condition, variables)?;
+                }
+                Shape {
+                    rows: 0,
+                    rows_final: false,
+                    granule: BLOCK_ROWS,
+                    initial_rows: BLOCK_ROWS,
+                    inputs: schema.columns.iter().map(|column| column.variable.clone()).collect(),
+                    header: MapRenderer::new(schema, name, spec.format).header().unwrap_or_default(),
+                    row_bytes: RECORD_BYTES_GUESS + RESULT_BYTES_GUESS,
+                }
+            }
+        };
+        let reducers = match spec.reductions.is_empty() {
+            true => None,
+            false => Some(
+                ReducerSet::new(&spec.reductions, &shape.inputs)
+                    .map_err(|error| usage("bad_reduction", error.to_string()))?,
+            ),
+        };
+        let plan = JobPlan {
+            granule: shape.granule,
+            rows_known: shape.rows,
+            rows_final: shape.rows_final,
+            initial_rows: shape.initial_rows,
+            shard_rows_max: match (&spec.kind, &reducers) {
+                (JobKind::Eval { .. }, _) => EVAL_SHARD_ROWS_MAX,
+                (JobKind::Map { .. }, _) | (_, None) => {
+                    (SHARD_BYTES_TARGET / shape.row_bytes.max(1)).max(1).next_multiple_of(BLOCK_ROWS)
+                }
+                _ => u64::MAX,
+            },
+            fail_fast: spec.on_error == OnError::Fail && !matches!(spec.kind, JobKind::Eval { .. }),
+            deadline_at: None,
+            up_to_row: u64::MAX,
+        };
+        let header = if reducers.is_some() { Vec::new() } else { shape.header };
+        Ok(Admitted {
+            spec: Arc::new(spec.clone()),
+            lean_spec: Arc::new(lean_spec),
+            plan,
+            reducers,
+            header,
+            row_bytes: shape.row_bytes,
+            shared_input,
+        })
+    }
+
+    /// Refuses a job where too many are under way.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`], with when to try again.
+    pub fn check_room(&self, jobs: &JobTable) -> Result<(), ServiceError> {
+        if jobs.active_count() < self.jobs_active_max {
+            return Ok(());
+        }
+        Err(ServiceError {
+            kind: ErrorKind::Busy,
+            code: "too_many_jobs".into(),
+            message: format!("{} jobs are under way, the limit (limits.jobs_active_max)", self.jobs_active_max),
+            place: None,
+            retry_after_s: Some(1),
+        })
+    }
+
+    fn check_generated(
+        &self,
+        spec: &JobSpec,
+        formula: &str,
+        name: &str,
+        source: &dyn RowSource,
+    ) -> Result<Shape, ServiceError> {
+        if source.rows() > self.rows_max {
+            return Err(ServiceError {
+                kind: ErrorKind::TooLarge,
+                ..usage(
+                    "too_many_rows",
+                    format!("{} rows are over the limit of {} (limits.rows_max)", source.rows(), self.rows_max),
+                )
+            });
+        }
+        let variables = source.variables().to_vec();
+        if variables.iter().any(|variable| variable == name) {
+            return Err(usage("bad_name", format!("{name} is a variable already; name the result otherwise (--as)")));
+        }
+        let typed = variables.iter().cloned().zip(source.column_types().iter().map(|ty| Some(*ty))).collect();
+        self.check_formula(spec, formula, typed)?;
+        let row_bytes = RESULT_BYTES_GUESS * (variables.len() as u64 + 1);
+        Ok(Shape {
+            rows: source.rows(),
+            rows_final: true,
+            granule: BLOCK_ROWS,
+            initial_rows: 4 * BLOCK_ROWS,
+            header: RowRenderer::new(&variables, name, spec.format).header().unwrap_or_default(),
+            inputs: variables,
+            row_bytes,
+        })
+    }
+
+    fn check_formula(
+        &self,
+        spec: &JobSpec,
+        formula: &str,
+        mut variables: Vec<(String, Option<ColumnType>)>,
+    ) -> Result<(), ServiceError> {
+        for (name, value) in &spec.bindings {
+            if variables.iter().any(|(variable, _)| variable == name) {
+                return Err(usage("bound_twice", format!("{name} is an input of the job and bound with -v too")));
+            }
+            variables.push((name.clone(), type_of(value)));
+        }
+        let symbols = Symbols { variables, policy: spec.symbols.clone() };
+        Formula::parse(formula, &self.formula)
+            .and_then(|parsed| parsed.check(&symbols))
+            .map_err(|error| invalid_formula(formula, &error))
+    }
+}
+
+/// What the sources differ in.
+struct Shape {
+    rows: u64,
+    rows_final: bool,
+    granule: u64,
+    initial_rows: u64,
+    inputs: Vec<String>,
+    header: Vec<u8>,
+    row_bytes: u64,
+}
+
+impl Shape {
+    fn eval(rows: u64) -> Self {
+        Self {
+            rows,
+            rows_final: true,
+            granule: 1,
+            initial_rows: EVAL_INITIAL_ROWS,
+            inputs: Vec::new(),
+            header: Vec::new(),
+            row_bytes: 2 * RESULT_BYTES_GUESS,
+        }
+    }
+}
+
+fn type_of(value: &Scalar) -> Option<ColumnType> {
+    match value {
+        Scalar::Int(_) => Some(ColumnType::Int),
+        Scalar::Float(_) => Some(ColumnType::Float),
+        Scalar::Boolean(_) => Some(ColumnType::Boolean),
+        Scalar::String(_) => Some(ColumnType::String),
+        Scalar::Tuple(_) | Scalar::Empty => None,
+    }
+}
+
+/// A formula's error as clients see it.
+fn invalid_formula(formula: &str, error: &FormulaError) -> ServiceError {
+    let place = error.line.zip(error.column).map(|(line, column)| Place { formula: formula.to_owned(), line, column });
+    ServiceError {
+        kind: ErrorKind::Invalid,
+        code: error.code.as_str().into(),
+        message: error.message.clone(),
+        place,
+        retry_after_s: None,
+    }
+}
+
+fn usage(code: &str, message: String) -> ServiceError {
+    ServiceError { kind: ErrorKind::Usage, code: code.into(), message, place: None, retry_after_s: None }
+}

@@ -1,0 +1,5 @@
+//! Jobs as the master knows them: what was asked, how far it is, what came out.
+
+pub mod admission;
+pub mod entry;
+pub mod results;

@@ -1,0 +1,162 @@
+//! `quipu master`: runs a master node.
+
+use super::Context;
+use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
+use crate::embedded::admission;
+use crate::failure::{Exit, Failure};
+use quipu_master::http::{HttpConfig, HttpLimits};
+use quipu_master::node::{MasterNode, MasterNodeConfig};
+use quipu_master::scheduler::SchedulerConfig;
+use quipu_shared::config::{LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::ids::{NodeId, Role};
+use quipu_shared::link::LinkConfig;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+const EXAMPLES: &str = "\
+Examples:
+  quipu master
+  quipu master --http 0.0.0.0:7402 --rpc 0.0.0.0:7401 --gossip 0.0.0.0:7400 --advertise 10.0.0.1 \\
+      --secret-file /etc/quipu/secret --data-dir /var/lib/quipu
+
+Without --secret-file a secret is made in the state folder. Beyond loopback HTTP is served over TLS. The data folder
+holds uploads and results; jobs do not survive a restart of the master.";
+
+/// Run a master node
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct MasterArgs {
+    /// Address to serve clients on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+
+    /// Address to listen for workers on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    rpc: Option<SocketAddr>,
+
+    /// Address to gossip on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    gossip: Option<SocketAddr>,
+
+    /// IP or IP:PORT that others reach this node at, where that is not the bound address
+    #[arg(long, value_name = "IP")]
+    advertise: Option<String>,
+
+    /// A node to join through; repeatable
+    #[arg(long = "seed", value_name = "HOST:PORT")]
+    seeds: Vec<String>,
+
+    /// Further host names that clients may call this master by; repeatable
+    #[arg(long = "host-name", value_name = "NAME")]
+    host_names: Vec<String>,
+
+    /// Name of the node [default: a fresh one at every start]
+    #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
+    node_id: Option<NodeId>,
+
+    /// Folder for uploads and results [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Own certificate of this node (PEM), instead of one signed by the secret's authority
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// The authority that signed the nodes' certificates (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    #[command(flatten)]
+    lifeline: Lifeline,
+}
+
+impl MasterArgs {
+    /// What the command line says of the configuration.
+    pub(crate) fn override_config(&self, overrides: &mut Overrides) {
+        overrides
+            .set("--http", "master.http", self.http)
+            .set("--rpc", "master.rpc", self.rpc)
+            .set("--gossip", "master.gossip", self.gossip)
+            .set("--advertise", "gossip.advertise", self.advertise.as_ref())
+            .set("--seed", "gossip.seeds", (!self.seeds.is_empty()).then_some(&self.seeds))
+            .set("--host-name", "master.host_names", (!self.host_names.is_empty()).then_some(&self.host_names))
+            .set("--node-id", "master.node_id", self.node_id.as_ref())
+            .set("--data-dir", "cluster.data_dir", self.data_dir.as_ref())
+            .set("--tls-cert", "cluster.tls_cert", self.tls_cert.as_ref())
+            .set("--tls-key", "cluster.tls_key", self.tls_key.as_ref())
+            .set("--tls-ca", "cluster.tls_ca", self.tls_ca.as_ref());
+    }
+
+    /// Runs the node until it is told to stop.
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
+        let config = context.config();
+        let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error.to_string());
+        let node_id = config.master.node_id.clone();
+        let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
+        let shutdown = shutdown(&self.lifeline)?;
+        let identity = parts.gossip.identity.clone();
+
+        let tokens = parts.secret.http_tokens(&config.cluster.id);
+        let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
+        http.limits = http_limits(&config.limits);
+        http.allowed_hosts.clone_from(&config.master.host_names);
+        http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
+        let secure = !config.master.http.ip().to_canonical().is_loopback();
+        if secure {
+            let mut hosts = http.allowed_hosts.clone();
+            if !config.master.http.ip().is_unspecified() {
+                hosts.push(config.master.http.ip().to_string());
+            }
+            let tls = parts.trust.http_server_config(&hosts, SystemTime::now());
+            http.tls = Some(tls.map_err(|error| Failure::new(Exit::Config, error.to_string()))?);
+        }
+
+        // Kept until the end: its folder goes with it.
+        let temporary = match config.cluster.data_dir {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("quipu-").tempdir().map_err(|error| failed(&error))?),
+        };
+        let data_dir = config.cluster.data_dir.clone().or_else(|| Some(temporary.as_ref()?.path().to_owned()));
+        let node = MasterNode::start(MasterNodeConfig {
+            gossip: parts.gossip,
+            link: LinkConfig::new(parts.trust),
+            rpc: config.master.rpc,
+            http,
+            scheduler: scheduler(&config.scheduler),
+            admission: admission(&config.limits, false),
+            data_dir: data_dir.unwrap_or_default(),
+            upload_bytes_max: config.limits.upload_bytes_max,
+            job_spool_bytes_max: config.limits.job_spool_bytes_max,
+            jobs_kept_max: config.limits.jobs_kept_max,
+        })
+        .await
+        .map_err(|error| failed(&error))?;
+        let url = format!("{}://{}", if secure { "https" } else { "http" }, node.http_addr());
+        print_ready(&identity, Some(url), Some(node.rpc_addr()), node.gossip_addr())?;
+        node.run(shutdown).await.map_err(|error| failed(&error))
+    }
+}
+
+fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
+    SchedulerConfig {
+        lease_ttl_ms: settings.lease_ttl_ms,
+        shard_target_ms: settings.shard_target_ms,
+        attempts_max: settings.attempts_max,
+        ..SchedulerConfig::default()
+    }
+}
+
+fn http_limits(limits: &LimitsConfig) -> HttpLimits {
+    HttpLimits {
+        request_bytes_max: limits.request_bytes_max,
+        upload_bytes_max: limits.upload_bytes_max,
+        requests_in_flight_max: limits.requests_in_flight_max,
+        ..HttpLimits::default()
+    }
+}

@@ -1,0 +1,151 @@
+//! A cluster inside this process: the same master and worker actors, nothing listening, nothing to configure.
+
+use quipu_master::dispatcher::peers::WorkerLink;
+use quipu_master::dispatcher::{DispatcherArgs, DispatcherMessage};
+use quipu_master::jobs::admission::Admission;
+use quipu_master::service::{MasterService, ResultPlace};
+use quipu_master::tree::MasterTree;
+use quipu_shared::config::LimitsConfig;
+use quipu_shared::ids::{Generation, NodeId, Role, WorkerId};
+use quipu_shared::service::JobService;
+use quipu_shared::wire::WorkerCommand;
+use quipu_worker::agent::AgentMessage;
+use quipu_worker::core::WorkerIdentity;
+use quipu_worker::tree::{WorkerTree, WorkerTreeArgs};
+use ractor::ActorRef;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Attempts that an executor holds: one runs and one waits.
+const CREDITS_PER_SLOT: u32 = 2;
+
+/// Ended jobs that an embedded cluster remembers.
+const JOBS_KEPT_MAX: usize = 1000;
+
+/// A running embedded cluster.
+pub struct Embedded {
+    master: MasterTree,
+    worker: WorkerTree,
+    service: Arc<MasterService>,
+    introducer: JoinHandle<()>,
+}
+
+/// Why an embedded cluster can't start.
+#[derive(Debug, thiserror::Error)]
+#[error("start the embedded cluster: {0}")]
+pub struct StartError(#[from] ractor::SpawnErr);
+
+impl Embedded {
+    /// Starts a master and a worker with this many executors; 0 means one a core.
+    ///
+    /// # Errors
+    /// Where a thread can't be started.
+    pub async fn start(slots: u32, limits: &LimitsConfig) -> Result<Self, StartError> {
+        let slots = match slots {
+            0 => std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+            slots => slots,
+        };
+        let limits = admission(limits, true);
+        let args = DispatcherArgs {
+            scheduler: quipu_master::scheduler::SchedulerConfig::default(),
+            formula_limits: limits.formula.clone(),
+            jobs: Arc::default(),
+            nodes: Arc::default(),
+            epoch: Arc::new(AtomicU64::new(0)),
+            jobs_kept_max: JOBS_KEPT_MAX,
+            shared_files: true,
+        };
+        let (jobs, nodes) = (Arc::clone(&args.jobs), Arc::clone(&args.nodes));
+        let master = MasterTree::start(args).await?;
+        let boot_id = uuid::Uuid::new_v4();
+        let identity = WorkerIdentity {
+            node_id: NodeId::random(Role::Worker),
+            generation: Generation(1),
+            boot_id,
+            slots,
+            credits: slots * CREDITS_PER_SLOT,
+            zone: "embedded".into(),
+        };
+        let worker = WorkerTree::start(WorkerTreeArgs { identity, embedded: true, before_task: None }).await?;
+        let introducer = tokio::spawn(introduce(master.dispatcher(), worker.agent()));
+        let service = Arc::new(MasterService {
+            dispatcher: master.dispatcher(),
+            jobs,
+            nodes,
+            admission: limits,
+            uploads: None,
+            results: ResultPlace::Memory,
+            submitting: std::sync::Mutex::default(),
+        });
+        Ok(Self { master, worker, service, introducer })
+    }
+
+    /// The cluster as a service.
+    pub fn service(&self) -> Arc<dyn JobService> {
+        Arc::clone(&self.service) as Arc<dyn JobService>
+    }
+
+    /// Stops everything; jobs that have not ended are cancelled.
+    pub async fn stop(self) {
+        self.introducer.abort();
+        self.master.stop().await;
+        self.worker.stop().await;
+    }
+}
+
+/// What is admitted under these limits.
+pub(crate) fn admission(limits: &LimitsConfig, shared_paths: bool) -> Admission {
+    Admission {
+        formula: limits.formula.clone(),
+        jobs_active_max: limits.jobs_active_max,
+        formulas_per_job_max: limits.formulas_per_job_max,
+        rows_max: limits.rows_max,
+        shared_paths,
+    }
+}
+
+/// Connects agent and dispatcher, again after a restart of either.
+async fn introduce(
+    mut dispatchers: watch::Receiver<Option<ActorRef<DispatcherMessage>>>,
+    mut agents: watch::Receiver<Option<ActorRef<AgentMessage>>>,
+) {
+    let connections = AtomicU64::new(0);
+    loop {
+        let both = (dispatchers.borrow_and_update().clone(), agents.borrow_and_update().clone());
+        if let (Some(dispatcher), Some(agent)) = both {
+            let worker = WorkerId(connections.fetch_add(1, Ordering::Relaxed) + 1);
+            let link = Arc::new(LocalLink { agent: agent.clone() });
+            // Either may be gone again by now; then its successor shows up in its watch.
+            let _ = dispatcher.cast(DispatcherMessage::WorkerConnected(worker, link));
+            let to_master = Arc::new(move |event| {
+                let _ = dispatcher.cast(DispatcherMessage::WorkerSaid(worker, event));
+            });
+            let _ = agent.cast(AgentMessage::Connected(to_master));
+        }
+        let gone = tokio::select! {
+            changed = dispatchers.changed() => changed.is_err(),
+            changed = agents.changed() => changed.is_err(),
+        };
+        if gone {
+            return;
+        }
+    }
+}
+
+/// A worker in the same process.
+struct LocalLink {
+    agent: ActorRef<AgentMessage>,
+}
+
+impl WorkerLink for LocalLink {
+    fn send(&self, command: WorkerCommand) {
+        // An agent that is gone is started again and connects anew.
+        let _ = self.agent.cast(AgentMessage::Command(command));
+    }
+
+    fn close(&self) {
+        let _ = self.agent.cast(AgentMessage::Disconnected);
+    }
+}

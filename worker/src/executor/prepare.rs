@@ -1,0 +1,88 @@
+//! A job made ready to run: its formulas parsed, its source built. Once a process and job.
+
+use quipu_shared::formula::{Evaluator, Formula, FormulaError, FormulaLimits};
+use quipu_shared::source::{RowSource, SampleSource, SweepSource};
+use quipu_shared::spec::{JobKind, JobSpec};
+
+/// Why a job can't be run here.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PreparedJobError {
+    /// Its formula.
+    #[error("{0}")]
+    Formula(#[from] FormulaError),
+    /// Its axes or draws.
+    #[error("{0}")]
+    Source(String),
+}
+
+/// A job that is ready to run.
+pub struct PreparedJob {
+    /// Limits on its formulas, as the master has them.
+    pub limits: FormulaLimits,
+    /// What is computed; none for `eval`, whose formulas come with each shard.
+    pub formula: Option<Formula>,
+    /// Which rows of a table count.
+    pub condition: Option<Formula>,
+    /// Where generated rows come from.
+    pub source: Option<Box<dyn RowSource>>,
+    /// The inputs, in the order of a block's columns.
+    pub variables: Vec<String>,
+    /// For a table: which of its columns the formulas read, in the order of a block's columns.
+    pub wanted: Vec<usize>,
+}
+
+impl std::fmt::Debug for PreparedJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedJob").field("variables", &self.variables).finish_non_exhaustive()
+    }
+}
+
+impl PreparedJob {
+    /// Makes a job ready.
+    ///
+    /// # Errors
+    /// Where its formula or its source is not valid.
+    pub fn new(spec: &JobSpec, limits: FormulaLimits) -> Result<Self, PreparedJobError> {
+        let source_error = |error: &dyn std::fmt::Display| PreparedJobError::Source(error.to_string());
+        let mut job =
+            Self { limits, formula: None, condition: None, source: None, variables: Vec::new(), wanted: Vec::new() };
+        match &spec.kind {
+            JobKind::Eval { .. } => {}
+            JobKind::Sweep { formula, axes, .. } => {
+                job.formula = Some(Formula::parse(formula, &job.limits)?);
+                job.source = Some(Box::new(SweepSource::new(axes).map_err(|error| source_error(&error))?));
+            }
+            JobKind::Sample { formula, rows, seed, draws, .. } => {
+                job.formula = Some(Formula::parse(formula, &job.limits)?);
+                let source = SampleSource::new(draws, *rows, *seed).map_err(|error| source_error(&error))?;
+                job.source = Some(Box::new(source));
+            }
+            JobKind::Map { formula, condition, schema, .. } => {
+                let formula = Formula::parse(formula, &job.limits)?;
+                let condition =
+                    condition.as_ref().map(|condition| Formula::parse(condition, &job.limits)).transpose()?;
+                let reads = |name: &String| {
+                    formula.variables().contains(name)
+                        || condition.as_ref().is_some_and(|condition| condition.variables().contains(name))
+                };
+                for (index, column) in schema.columns.iter().enumerate() {
+                    if reads(&column.variable) {
+                        job.wanted.push(index);
+                        job.variables.push(column.variable.clone());
+                    }
+                }
+                job.formula = Some(formula);
+                job.condition = condition;
+            }
+        }
+        if let Some(source) = &job.source {
+            job.variables = source.variables().to_vec();
+        }
+        Ok(job)
+    }
+
+    /// An evaluator of the job's formula, for one executor.
+    pub fn evaluator(&self, formula: &Formula, spec: &JobSpec) -> Evaluator {
+        Evaluator::new(formula, &self.variables, &spec.bindings, &self.limits)
+    }
+}
