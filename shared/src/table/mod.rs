@@ -42,8 +42,9 @@ pub const INFER_ROWS_MAX: u64 = 10_000;
 pub const INFER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Columns of a table: the schema travels in every job.
 pub const COLUMNS_MAX: usize = 16_384;
-/// Bytes of all columns' names together, for the same reason.
-pub const HEADER_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all columns' names together. An object made from a CSV row repeats them, however short the row is, so that
+/// this bounds what a block of rows comes to: 512 MiB.
+pub const HEADER_BYTES_MAX: usize = 128 * 1024;
 /// Longest name that a formula may use for a column (a formula has 8 KiB in all).
 pub const VARIABLE_BYTES_MAX: usize = 256;
 /// Longest text that a formula may read from a cell: formulas bound what strings they build.
