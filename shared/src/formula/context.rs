@@ -65,7 +65,7 @@ impl Context for RowContext {
     }
 
     fn call_function(&self, identifier: &str, argument: &Value) -> EvalexprResult<Value> {
-        let paid = if self.metered { self.meter.admit(argument) } else { Ok(()) };
+        let paid = if self.metered { self.meter.pay_for_call(argument) } else { Ok(()) };
         paid.and_then(|()| match Code::callee(identifier) {
             Callee::Named(info) => info.call(argument, &self.meter),
             Callee::Builtin(builtin) => calls::builtin(builtin, argument, &self.meter),

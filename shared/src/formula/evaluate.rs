@@ -30,6 +30,8 @@ pub struct Evaluator {
     assigned: Vec<usize>,
     /// Whether a bound value is a string or tuple.
     bound_text: bool,
+    /// Every variable there is, for messages.
+    known: Vec<String>,
 }
 
 struct Input {
@@ -67,12 +69,19 @@ impl Evaluator {
         let assigned = names.assigned.iter().filter_map(|name| names.slot(name)).collect();
         let mut context = RowContext::new(names.slots.len(), &limits.effective());
         context.slots.clone_from(&bound);
-        Self { formula: formula.clone(), context, inputs, bound, assigned, bound_text }
+        let known = variables.iter().chain(bindings.iter().map(|(name, _)| name)).cloned().collect();
+        Self { formula: formula.clone(), context, inputs, bound, assigned, bound_text, known }
     }
 
     /// The formula.
     pub fn formula(&self) -> &Formula {
         &self.formula
+    }
+
+    /// Evaluates as if a string were bound.
+    #[cfg(test)]
+    pub(super) fn always_meter(&mut self) {
+        self.bound_text = true;
     }
 
     /// Evaluates without columns, from fresh variables.
@@ -218,10 +227,7 @@ impl Evaluator {
         if let EvalexprError::VariableIdentifierNotFound(code) = error {
             let slot = code.chars().next().map(decode);
             let name = slot.and_then(|slot| formula.names().slots.get(slot)).map_or("", String::as_str);
-            let known = |slot: usize| self.bound[slot].is_some() || self.inputs.iter().any(|input| input.slot == slot);
-            let names = &formula.names().slots;
-            let known = names.iter().enumerate().filter(|(slot, _)| known(*slot)).map(|(_, name)| name.as_str());
-            return formula.unknown_variable(name, known);
+            return formula.unknown_variable(name, self.known.iter().map(String::as_str));
         }
         let (code, message, kinds) = translate(error);
         formula.error_at(formula.only_token(kinds), code, message)
@@ -256,8 +262,10 @@ fn translate(error: &EvalexprError) -> (ErrorCode, String, &'static [Kind]) {
     };
     let division = |left: &Value, sign: &str, right: &Value, kinds: &'static [Kind]| {
         if right == &Value::Int(0) {
-            let message =
-                format!("{} {sign} 0 has no int result: guard the row, or divide floats, as in 1.0", short(left));
+            let message = format!(
+                "{} {sign} 0 has no int result: make one operand a float, as in 1.0, to get inf or NaN",
+                short(left)
+            );
             (ErrorCode::DivisionByZero, message, kinds)
         } else {
             overflow(left, sign, right, kinds)

@@ -129,7 +129,7 @@ pub static FUNCTIONS: &[FunctionInfo] = &[
     float("math::cosh", libm::cosh, "hyperbolic cosine"),
     float("math::tanh", libm::tanh, "hyperbolic tangent"),
     float("math::asinh", libm::asinh, "inverse hyperbolic sine"),
-    float("math::acosh", libm::acosh, "inverse hyperbolic cosine"),
+    float("math::acosh", math::acosh, "inverse hyperbolic cosine"),
     float("math::atanh", libm::atanh, "inverse hyperbolic tangent"),
     test("math::is_nan", f64::is_nan, "whether it is NaN"),
     test("math::is_finite", f64::is_finite, "whether it is neither infinite nor NaN"),

@@ -33,7 +33,7 @@ pub fn cases() -> Vec<(&'static str, String)> {
         ("string_added_in_a_row", format!("a=\"{}\";len({}a)", "x".repeat(4_000), "a+".repeat(900))),
         ("tuple_doubled", format!("a=(1,1){};len(a)", ";a=(a,a)".repeat(60))),
         ("tuple_widened", format!("a=(1,1){};len(a)", ";a=(a,a,a,a,a,a,a,a)".repeat(60))),
-        ("tuple_deepened", format!("a=1{};a", ";a=(a,1)".repeat(200))),
+        ("tuple_deepened", format!("a=(1,1){};a", ";a=(a,1)".repeat(200))),
         ("tuple_of_large_strings", format!("a=\"{}\";{}a", "x".repeat(4_000), "a,".repeat(900))),
         ("tuples_copied_through_parentheses", {
             let large = format!("a=\"{}\";", "x".repeat(4_000));

@@ -13,6 +13,11 @@ pub(super) fn log(x: f64, base: f64) -> f64 {
     libm::log(x) / libm::log(base)
 }
 
+/// Inverse hyperbolic cosine; NaN below 1, where libm's gives infinity for some large negative numbers.
+pub(super) fn acosh(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+}
+
 /// Power; `power(1, y)` and `power(x, 0)` are 1 for every `x` and `y`, NaN included.
 pub(super) fn power(x: f64, y: f64) -> f64 {
     libm::pow(x, y)

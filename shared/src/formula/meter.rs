@@ -74,6 +74,11 @@ impl Meter {
         Err(Failure::new(ErrorCode::ValueTooLarge, message))
     }
 
+    /// Pays for the arguments of a call. They are bounded one by one: together they are no value.
+    pub(super) fn pay_for_call(&self, argument: &Value) -> Result<(), Failure> {
+        self.charge(measure(argument).0 + 1)
+    }
+
     /// Refuses a value that is too large or too deep, and pays for one copy of it.
     pub(super) fn admit(&self, value: &Value) -> Result<(), Failure> {
         let (bytes, depth) = measure(value);

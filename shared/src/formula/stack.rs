@@ -1,8 +1,8 @@
 //! Runs recursive code on a stack that is known to be deep enough.
 
 /// Stack for one level of the deepest recursion (evaluate, clone, drop or parse a tree), in unoptimised builds too.
-/// Measured: under 1 KiB a level.
-const LEVEL_BYTES: usize = 3 * 1024;
+/// Measured without optimisation: evaluate 0.6 KiB, clone 0.9 KiB, drop 0.2 KiB, parse 1.5 KiB.
+const LEVEL_BYTES: usize = 4 * 1024;
 /// Stack for what the recursion calls at its deepest point, such as formatting a float.
 const BASE_BYTES: usize = 128 * 1024;
 
