@@ -96,7 +96,7 @@ impl Embedded {
 }
 
 /// What is admitted under these limits.
-pub(crate) fn admission(limits: &LimitsConfig, shared_paths: bool) -> Admission {
+pub fn admission(limits: &LimitsConfig, shared_paths: bool) -> Admission {
     Admission {
         formula: limits.formula.clone(),
         jobs_active_max: limits.jobs_active_max,

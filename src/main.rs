@@ -1,2 +1,9 @@
-//! The `quipu` binary.
-fn main() {}
+//! The `quipu` binary: a command line in front of the library's clusters.
+
+mod cmd;
+mod failure;
+mod output;
+
+fn main() -> std::process::ExitCode {
+    cmd::main()
+}

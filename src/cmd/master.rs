@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
-use crate::embedded::admission;
 use crate::failure::{Exit, Failure};
+use quipu::embedded::admission;
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig};
 use quipu_master::scheduler::SchedulerConfig;

@@ -121,7 +121,9 @@ fn state_folder(config: &ClusterConfig) -> Result<PathBuf, Failure> {
         .clone()
         .or_else(|| Some(variable("XDG_STATE_HOME")?.join("quipu")))
         .or_else(|| Some(variable("HOME")?.join(".local/state/quipu")))
-        .ok_or_else(|| Failure::new(Exit::Config, "there is no home folder for a secret; give --secret-file".to_owned()))
+        .ok_or_else(|| {
+            Failure::new(Exit::Config, "there is no home folder for a secret; give --secret-file".to_owned())
+        })
 }
 
 fn pki(config: &ClusterConfig) -> Pki {

@@ -1,0 +1,412 @@
+//! Commands: one file each. This one has what they share: the command line's top, and the session that they run in.
+
+mod args;
+mod argv;
+mod cluster;
+mod completions;
+mod config;
+mod eval;
+#[cfg(test)]
+mod fake;
+mod formulas;
+mod input;
+mod job;
+mod map;
+mod master;
+mod node;
+mod parse;
+mod rows;
+mod runner;
+mod sample;
+mod secret;
+mod serve;
+mod signals;
+mod status;
+mod sweep;
+mod worker;
+
+use crate::failure::{self, Exit, Failure};
+use crate::output::progress::{Progress, ProgressMode};
+use clap::{CommandFactory, Parser, Subcommand};
+use quipu::Cluster;
+use quipu_shared::config::{Config, Loaded, LogFormat, Overrides, Surroundings};
+use quipu_shared::service::JobService;
+use quipu_shared::telemetry::{self, TraceParent};
+use signals::Signals;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// A calculator for one formula or a billion rows, on this machine or on a cluster of them
+///
+/// Without --cluster every command runs on a cluster inside this process: nothing listens, nothing is to be set up.
+/// With it, the same command goes to a cluster over HTTP and gives the same output, bit for bit.
+#[derive(Debug, Parser)]
+#[command(name = "quipu", version, propagate_version = true, max_term_width = 110, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Examples:
+  quipu eval '10 + 2 * 3'
+  quipu map 'price * qty' sales.csv --as revenue -o revenue.csv
+  quipu sweep 'math::exp(-x * x)' --over x=-6.0:6.0/10000000 --reduce mean
+  quipu sample 'if(x*x + y*y <= 1.0, 4.0, 0.0)' -n 10000000 --draw 'x=uniform(0,1)' \\
+      --draw 'y=uniform(0,1)' --seed 7 --reduce mean
+
+Exit codes:
+    0  done
+    1  a row failed, or one of several formulas
+    2  the command line is wrong
+   65  the one formula does not parse or is refused, or data is not what it says
+   66  an input is missing
+   69  no master can be reached
+   70  a defect, or trouble of this machine
+   75  over a limit: try again
+   77  not allowed
+   78  the configuration is wrong
+  124  the deadline passed
+  130  interrupted
+  141  whoever read the output has gone (the job is cancelled)";
+
+/// Options of every command. They stand above the environment (`QUIPU_...`), that above the files.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Use the cluster at this address instead of one inside this process [env: QUIPU_CLUSTER]
+    #[arg(long, global = true, value_name = "URL")]
+    cluster: Option<String>,
+
+    /// Name of the cluster, as its nodes have it [env: QUIPU_CLUSTER_ID] [default: quipu]
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster_id: Option<String>,
+
+    /// File with the cluster's secret; gives token and CA [env: QUIPU_SECRET_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+
+    /// File with a token for the cluster's HTTP interface [env: QUIPU_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// File with the CA certificate of the cluster's HTTP interface [env: QUIPU_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// Executors of the cluster inside this process, or of a worker; 0 is one a core [env: QUIPU_SLOTS] [default: 0]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    slots: Option<u32>,
+
+    /// Read this configuration file instead of the searched ones [env: QUIPU_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Show progress on standard error
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    progress: ProgressMode,
+
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Log to standard error: off, error, warn, info, debug, trace [env: QUIPU_LOG_LEVEL]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    /// Form of the log [env: QUIPU_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORM")]
+    log_format: Option<LogFormatArg>,
+}
+
+/// [`LogFormat`] on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormatArg {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Globals {
+    /// Reads the configuration with these options, and those of the command, on top.
+    fn load(&self, command: &Command) -> Result<Loaded, Failure> {
+        let format = self.log_format.map(|format| match format {
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
+        });
+        let mut overrides = Overrides::new();
+        overrides
+            .set("--cluster", "client.cluster", self.cluster.as_ref())
+            .set("--cluster-id", "cluster.id", self.cluster_id.as_ref())
+            .set("--secret-file", "cluster.secret_file", self.secret_file.as_ref())
+            .set("--token-file", "client.token_file", self.token_file.as_ref())
+            .set("--ca-file", "client.ca_file", self.ca_file.as_ref())
+            .set("--slots", "worker.slots", self.slots)
+            .set("--log-level", "log.level", self.log_level.as_ref())
+            .set("--log-format", "log.format", format)
+            .file(self.config.clone());
+        match command {
+            Command::Master(args) => args.override_config(&mut overrides),
+            Command::Worker(args) => args.override_config(&mut overrides),
+            _ => {}
+        }
+        Config::load(&Surroundings::of_process(), &overrides)
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
+    }
+}
+
+/// What a command is run with.
+pub(crate) struct Context {
+    loaded: Loaded,
+    ui: Ui,
+}
+
+impl Context {
+    /// The configuration, flags included.
+    pub(crate) fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Evaluate a formula, or a batch of them
+    Eval(eval::EvalArgs),
+    /// Compute a formula for each row of a table
+    Map(map::MapArgs),
+    /// Compute a formula for each point of a grid
+    Sweep(sweep::SweepArgs),
+    /// Compute a formula for many random draws
+    Sample(sample::SampleArgs),
+    /// List, watch and end jobs of a cluster
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// List and drain nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Show the cluster in a few lines
+    Status(status::StatusArgs),
+    /// Run a master node
+    Master(master::MasterArgs),
+    /// Run a worker node
+    Worker(worker::WorkerArgs),
+    /// Show the configuration, and where each value comes from
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Make the cluster's secret, and what clients need of it
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Eval(args) => args.run(context).await,
+            Self::Map(args) => args.run(context).await,
+            Self::Sweep(args) => args.run(context).await,
+            Self::Sample(args) => args.run(context).await,
+            Self::Job(command) => command.run(context).await,
+            Self::Node(command) => command.run(context).await,
+            Self::Status(args) => args.run(context).await,
+            Self::Master(args) => args.run(context).await,
+            Self::Worker(args) => args.run(context).await,
+            Self::Config(command) => command.run(context),
+            Self::Secret(command) => command.run(context.config()),
+            Self::Completions(args) => args.run(&mut Cli::command()),
+        }
+    }
+
+    /// Whether it is a node, which logs the course of things.
+    fn is_node(&self) -> bool {
+        matches!(self, Self::Master(_) | Self::Worker(_))
+    }
+
+    /// Whether it talks to a cluster; the others do without the threads of a runtime.
+    fn needs_runtime(&self) -> bool {
+        !matches!(self, Self::Config(_) | Self::Secret(_) | Self::Completions(_))
+    }
+}
+
+/// Threads of the runtime: formulas run on executors of their own, so these only carry messages.
+const RUNTIME_THREADS: usize = 2;
+/// What client commands log unless told otherwise: what a person must act on.
+const LOG_LEVEL: &str = "error";
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(argv::mark_formulas(std::env::args_os(), &Cli::command())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A reader that has gone does not want to know.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    let ui = Ui::detect(&cli.globals);
+    match run(cli, ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure::print(&failure, &mut io::stderr(), ui.colour);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
+    let loaded = cli.globals.load(&cli.command)?;
+    for warning in &loaded.warnings {
+        ui.warn(warning);
+    }
+    start_log(&loaded, cli.command.is_node())?;
+    let context = Context { loaded, ui };
+    let mut runtime = if cli.command.needs_runtime() {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(RUNTIME_THREADS);
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, format!("start the runtime: {error}")))?;
+    let result = runtime.block_on(cli.command.run(&context));
+    // A thread that still reads standard input must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Logs to standard error.
+fn start_log(loaded: &Loaded, is_node: bool) -> Result<(), Failure> {
+    let chosen = loaded.sources.get("log.level").is_some_and(|source| source != "default");
+    let level = if chosen || is_node { &loaded.config.log.level } else { LOG_LEVEL };
+    telemetry::init(loaded.config.log.format, level).map_err(|error| Failure::new(Exit::Config, error.to_string()))
+}
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ui {
+    stdout_terminal: bool,
+    stderr_terminal: bool,
+    colour: bool,
+    quiet: bool,
+    progress: ProgressMode,
+}
+
+impl Ui {
+    fn detect(globals: &Globals) -> Self {
+        let stderr_terminal = io::stderr().is_terminal();
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            stdout_terminal: io::stdout().is_terminal(),
+            stderr_terminal,
+            colour: stderr_terminal && !set("NO_COLOR") && !dumb,
+            quiet: globals.quiet,
+            progress: globals.progress,
+        }
+    }
+
+    /// Progress of a job whose rows go to standard output (`rows_to_stdout`) or elsewhere.
+    fn progress(&self, rows_to_stdout: bool) -> Progress {
+        Progress::new(self.progress, self.quiet, self.stderr_terminal, rows_to_stdout && self.stdout_terminal)
+    }
+
+    /// Says something on standard error that is no error: on a terminal only.
+    fn note(&self, text: fmt::Arguments<'_>) {
+        if self.stderr_terminal && !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Says on standard error what looks like a mistake but need not be one.
+    fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.say(format_args!("warning: {text}"));
+        }
+    }
+
+    /// Says something on standard error, wherever it goes.
+    fn say(&self, text: fmt::Arguments<'_>) {
+        use std::io::Write;
+        let _ = writeln!(io::stderr(), "{}", failure::sanitise(&text.to_string()));
+    }
+}
+
+/// A command at work: its cluster, its terminal, its interrupts.
+pub(crate) struct Session {
+    service: Arc<dyn JobService>,
+    /// Keeps an embedded cluster alive.
+    _cluster: Option<Cluster>,
+    /// Whether the cluster is in other processes.
+    remote: bool,
+    ui: Ui,
+    signals: Signals,
+    /// W3C trace context of the command: its jobs belong to one trace.
+    traceparent: String,
+}
+
+impl Session {
+    /// Opens the cluster that the configuration names.
+    async fn open(context: &Context) -> Result<Self, Failure> {
+        let signals =
+            Signals::listen().map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}")))?;
+        let cluster = cluster::open(context.config()).await?;
+        Ok(Self {
+            service: Arc::clone(cluster.service()),
+            _cluster: Some(cluster),
+            remote: context.config().client.cluster.is_some(),
+            ui: context.ui,
+            signals,
+            traceparent: TraceParent::new_random().to_string(),
+        })
+    }
+
+    fn note(&self, text: fmt::Arguments<'_>) {
+        self.ui.note(text);
+    }
+
+    /// Says which cluster is being asked, where that may surprise.
+    fn note_embedded(&self) {
+        if !self.remote {
+            self.note(format_args!("no --cluster is given: this is the cluster inside this process"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_help() {
+        fn check(command: &clap::Command, path: &str) {
+            for option in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                assert!(option.get_help().is_some(), "{path} {} has no help", option.get_id());
+                assert!(!option.is_hide_set(), "{path} {} is hidden", option.get_id());
+            }
+            for inner in command.get_subcommands() {
+                let path = format!("{path} {}", inner.get_name());
+                assert!(inner.get_about().is_some(), "{path} has no help");
+                let leads_on = path == "quipu" || inner.has_subcommands();
+                assert!(leads_on || path.matches(' ').count() > 1 || inner.get_after_long_help().is_some(), "{path}");
+                check(inner, &path);
+            }
+        }
+        check(&Cli::command(), "quipu");
+    }
+}
