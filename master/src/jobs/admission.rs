@@ -9,7 +9,7 @@ use quipu_shared::render::{MapRenderer, RowRenderer};
 use quipu_shared::service::{ErrorKind, Place, ServiceError};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
 use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, Scalar, TableInput};
-use quipu_shared::table::{check_output_name, check_schema};
+use quipu_shared::table::{check_output_name, check_schema, variables as variables_of};
 use std::sync::Arc;
 
 /// Bytes of output that a shard is cut for, so that a worker's memory does not grow with a job's rows.
@@ -119,16 +119,20 @@ impl Admission {
                 check_output_name(schema, name).map_err(|error| usage("bad_name", error.to_string()))?;
                 let variables: Vec<_> =
                     schema.columns.iter().map(|column| (column.variable.clone(), Some(column.ty))).collect();
-                self.check_formula(spec, formula, variables.clone())?;
+                let mut read = self.check_formula(spec, formula, variables.clone())?;
                 if let Some(condition) = condition {
-                    self.check_formula(spec, condition, variables)?;
+                    read.extend(self.check_formula(spec, condition, variables)?);
                 }
                 Shape {
                     rows: 0,
                     rows_final: false,
                     granule: BLOCK_ROWS,
                     initial_rows: BLOCK_ROWS,
-                    inputs: schema.columns.iter().map(|column| column.variable.clone()).collect(),
+                    // Workers read no other columns, and partials name their inputs.
+                    inputs: variables_of(schema)
+                        .filter(|name| read.iter().any(|r| r == name))
+                        .map(Into::into)
+                        .collect(),
                     header: MapRenderer::new(schema, name, spec.format).header().unwrap_or_default(),
                     row_bytes: RECORD_BYTES_GUESS + RESULT_BYTES_GUESS,
                 }
@@ -220,12 +224,13 @@ impl Admission {
         })
     }
 
+    /// The variables that the formula reads.
     fn check_formula(
         &self,
         spec: &JobSpec,
         formula: &str,
         mut variables: Vec<(String, Option<ColumnType>)>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Vec<String>, ServiceError> {
         for (name, value) in &spec.bindings {
             if variables.iter().any(|(variable, _)| variable == name) {
                 return Err(usage("bound_twice", format!("{name} is an input of the job and bound with -v too")));
@@ -234,7 +239,7 @@ impl Admission {
         }
         let symbols = Symbols { variables, policy: spec.symbols.clone() };
         Formula::parse(formula, &self.formula)
-            .and_then(|parsed| parsed.check(&symbols))
+            .and_then(|parsed| parsed.check(&symbols).map(|()| parsed.variables().to_vec()))
             .map_err(|error| invalid_formula(formula, &error))
     }
 }
