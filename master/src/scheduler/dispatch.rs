@@ -85,6 +85,8 @@ impl Scheduler {
             && at <= self.now
             && self.has_idle_slot()
         {
+            // Either branch below enters it again if it is to be looked at again, so that the loop ends.
+            self.stragglers.pop_first();
             let running_on = self
                 .jobs
                 .get(&job)

@@ -15,8 +15,8 @@ macro_rules! named {
 /// Asked before each effect.
 pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     lease_id_never_repeats,
-    shard_keeps_its_range,
     shard_id_of_a_recorded_shard_is_not_used_again,
+    shard_keeps_its_range,
     shard_boundary_is_a_whole_granule,
     shard_has_known_rows_only,
     shard_grows_by_a_bounded_factor,
@@ -289,13 +289,13 @@ fn timer_is_armed_for_what_is_due(ledger: &Ledger, core: &Scheduler) -> bool {
         && due_at.into_iter().chain(straggler_at).all(|at| core.armed_at.is_some_and(|armed_at| armed_at <= at))
 }
 
-/// Every attempt, pause and deadline has a timer in the future.
+/// Every attempt and every pause has its timer, and none is in the past. (Deadlines show in what is leased.)
 fn nothing_is_overdue(_: &Ledger, core: &Scheduler) -> bool {
     let attempts = core.attempts.iter().map(|(&id, attempt)| (attempt.timer_at, TimerKey::Attempt(id)));
     let pauses = core.workers.iter().filter_map(|(&id, worker)| Some((worker.backoff_until?, TimerKey::Backoff(id))));
-    let deadlines = core.jobs.iter().filter_map(|(&id, job)| Some((job.plan.deadline_at?, TimerKey::Deadline(id))));
-    let all: BTreeSet<_> = attempts.chain(pauses).chain(deadlines).collect();
-    all == core.timers && core.timers.first().is_none_or(|&(at, _)| at > core.now)
+    let expected: BTreeSet<_> = attempts.chain(pauses).collect();
+    let timers = core.timers.iter().copied().filter(|(_, key)| !matches!(key, TimerKey::Deadline(_)));
+    expected == timers.collect() && core.timers.first().is_none_or(|&(at, _)| at > core.now)
 }
 
 /// The set of free workers is what a look at every worker gives.

@@ -393,6 +393,10 @@ impl World {
             return;
         };
         if seen.outcome.is_some() {
+            if truth.cancel_at.is_some() {
+                // A client may cancel what has just ended.
+                self.deliver(Event::JobCancelled { job });
+            }
             return;
         }
         let (rows_known, rows_final, prefix, window) = (seen.rows_known, seen.rows_final, seen.prefix(), seen.window);
