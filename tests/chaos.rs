@@ -26,6 +26,7 @@ fn job_args(points: u64) -> Vec<String> {
     ["sweep", FORMULA, "--over", &over, "--reduce", REDUCE, "-O", "json"].map(ToOwned::to_owned).to_vec()
 }
 
+/// On so many executors; 0 is one a core.
 fn run_embedded(points: u64, slots: &str) -> String {
     let output = quipu().args(job_args(points)).args(["--slots", slots]).output().expect("runs");
     assert!(output.status.success(), "{output:?}");
