@@ -23,6 +23,7 @@ impl DispatcherState {
                 self.in_hand.remove(&lease);
                 self.let_go(lease);
                 self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
+                self.show_load(worker);
             }
             Effect::LeaseShard { worker, lease, first_row, rows, speculative } => {
                 self.lease(worker, lease, first_row, rows, speculative);
@@ -43,6 +44,14 @@ impl DispatcherState {
                 let timer = self.myself.send_after(until(self.now(), at), || DispatcherMessage::TimerFired);
                 self.timer = Some(timer.abort_handle());
             }
+        }
+    }
+
+    /// Shows how many attempts a worker holds.
+    fn show_load(&mut self, worker: WorkerId) {
+        let leased = self.scheduler.worker_load(worker).map_or(0, |load| load.leased);
+        if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
+            self.args.nodes.leased(&hello.node_id, u32::try_from(leased).unwrap_or(u32::MAX));
         }
     }
 
@@ -76,6 +85,7 @@ impl DispatcherState {
             });
         peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
         self.leased.insert(lease, (first_row, rows));
+        self.show_load(worker);
         entry.become_state(JobState::Running, None);
         self.show_progress(lease.job);
     }
