@@ -2,6 +2,9 @@
 //! ended by id. Nothing here sleeps and hopes: every wait has a condition and a deadline.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::print_stderr, reason = "tests say what they measured or skipped")]
+
+pub mod job;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -136,11 +139,18 @@ pub struct Cluster {
     pub master: Node,
     /// Where secrets, logs and data are.
     pub folder: tempfile::TempDir,
+    /// How clients reach the master, where it is not by its ready line.
+    client: Option<Box<dyn Fn(&[&str]) -> Command>>,
 }
 
 impl Cluster {
     /// A master without workers.
     pub fn master() -> Self {
+        Self::master_on("127.0.0.1:0", |command| command)
+    }
+
+    /// A master that binds everything to `bind`, its command changed by `adapt`.
+    pub fn master_on(bind: &str, adapt: impl FnOnce(Command) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let secret = quipu().args(["secret", "new"]).output().expect("secret");
         assert!(secret.status.success(), "{secret:?}");
@@ -148,11 +158,16 @@ impl Cluster {
         fs::write(&path, &secret.stdout).expect("secret file");
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
         let mut command = quipu();
-        command.args(["master", "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0"]);
+        command.args(["master", "--http", bind, "--rpc", bind, "--gossip", bind]);
         command.args(["--cluster-id", "test", "--log-format", "json", "--secret-file"]).arg(&path);
         command.arg("--data-dir").arg(folder.path().join("data"));
-        let master = Node::start(command, folder.path().join("master.log"));
-        Self { workers: Vec::new(), master, folder }
+        let master = Node::start(adapt(command), folder.path().join("master.log"));
+        Self { workers: Vec::new(), master, folder, client: None }
+    }
+
+    /// Lets clients reach the master by another command.
+    pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + 'static) {
+        self.client = Some(Box::new(client));
     }
 
     /// A master and so many workers of one slot each, all of them up.
@@ -188,6 +203,9 @@ impl Cluster {
 
     /// A client's command on this cluster.
     pub fn client(&self, args: &[&str]) -> Command {
+        if let Some(client) = &self.client {
+            return client(args);
+        }
         let mut command = quipu();
         command.args(args).args(["--cluster", &self.master.address("http"), "--secret-file"]).arg(self.secret());
         command.args(["--cluster-id", "test"]);
