@@ -51,7 +51,7 @@ impl DispatcherState {
     fn show_load(&mut self, worker: WorkerId) {
         let leased = self.scheduler.worker_load(worker).map_or(0, |load| load.leased);
         if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
-            self.args.nodes.leased(&hello.node_id, u32::try_from(leased).unwrap_or(u32::MAX));
+            self.args.nodes.leased(&hello.node_id, leased);
         }
     }
 
