@@ -45,8 +45,9 @@ impl Formula {
         let limits = limits.effective();
         let tokens = scan::scan(text, &limits)?;
         grammar::check(text, &tokens, &limits)?;
-        // No tree within the parser is deeper than the tokens are many, finished or half built.
-        let levels = tokens.len() * 2 + 2;
+        // A token deepens the parser's trees, finished or half built, by two levels at most, and dropping a level takes a
+        // small part of what evaluating it does.
+        let levels = tokens.len() + 2;
         let tree = with_levels(levels, || evalexpr::build_operator_tree(text).map(Tree::new));
         let tree = tree.map_err(|error| refused(text, &error))?;
         check_size(&tree, &limits)?;

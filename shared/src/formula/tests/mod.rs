@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod blocks;
+mod documentation;
 mod errors;
 mod hostile;
 mod language;
