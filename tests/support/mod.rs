@@ -131,6 +131,9 @@ impl Drop for Node {
     }
 }
 
+/// Makes a client's command of its arguments.
+type MakeClient = Box<dyn Fn(&[&str]) -> Command>;
+
 /// A master and its workers.
 pub struct Cluster {
     /// Workers, in the order of their start. Dropped before the master.
@@ -140,7 +143,7 @@ pub struct Cluster {
     /// Where secrets, logs and data are.
     pub folder: tempfile::TempDir,
     /// How clients reach the master, where it is not by its ready line.
-    client: Option<Box<dyn Fn(&[&str]) -> Command>>,
+    client: Option<MakeClient>,
 }
 
 impl Cluster {
