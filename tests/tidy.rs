@@ -52,10 +52,10 @@ const FOLDERS: [&str; 7] = ["src", "shared", "master", "worker", "tests", "bench
 #[test]
 fn dependencies_run_one_way() {
     let imports = |name: &'static str| move |line: &str| line.contains(name);
-    assert_none("shared imports the master", &offences(&["shared/src"], imports("quipu_master")));
-    assert_none("shared imports the worker", &offences(&["shared/src"], imports("quipu_worker")));
-    assert_none("master imports worker", &offences(&["master/src"], imports("quipu_worker")));
-    assert_none("worker imports master", &offences(&["worker/src"], imports("quipu_master")));
+    assert_none("shared imports the master", &offences(&["shared/src"], imports("quipu_master::")));
+    assert_none("shared imports the worker", &offences(&["shared/src"], imports("quipu_worker::")));
+    assert_none("master imports worker", &offences(&["master/src"], imports("quipu_worker::")));
+    assert_none("worker imports master", &offences(&["worker/src"], imports("quipu_master::")));
 }
 
 #[test]
