@@ -42,6 +42,8 @@ fn wrong_command_lines_end_with_2() {
         &["sample", "u", "-n", "1", "--draw", "u=poisson(1)"],
         &["map", "x"],
         &["job", "list"],
+        &["node", "list"],
+        &["status"],
         &["secret", "token"],
     ] {
         let ran = run(args);

@@ -112,6 +112,13 @@ fn unreadable_lines_fail_alone() {
 }
 
 #[test]
+fn batch_of_unreadable_lines_has_an_error_for_each() {
+    let (out, err) = run_with(&["eval", "-O", "ndjson", "-f", "-"], b"\xff\n\xfe\n".as_slice()).ends(1);
+    assert_eq!(lines(&out).iter().filter(|row| row["error"]["code"] == "invalid_utf8").count(), 2, "{out}");
+    assert!(err.contains("2 of 2 formulas failed"), "{err}");
+}
+
+#[test]
 fn missing_files_end_with_66() {
     let err = run(&["eval", "-f", "no-such-file"]).fails(66);
     assert!(err.contains("no-such-file"), "{err}");

@@ -6,7 +6,7 @@ use crate::cmd::{Context, Session, argv, runner};
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 use crate::output::destination::Destination;
-use crate::output::encoder::ByLine;
+use crate::output::encoder::{ByLine, Encoder};
 use crate::output::eval::{EvalWriter, Item};
 use clap::Args;
 use quipu_shared::spec::{JobKind, JobSpec, OnError, RowFormat};
@@ -76,6 +76,11 @@ impl EvalArgs {
                 })
                 .collect();
             writer.inner_mut().expect(items);
+            if formulas.is_empty() {
+                // No line of these could be read; each has its error.
+                writer.finish(&mut out).map_err(|error| out.failure(&error))?;
+                continue;
+            }
             let spec = JobSpec {
                 kind: JobKind::Eval { formulas },
                 bindings: bindings.clone(),

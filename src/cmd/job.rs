@@ -78,10 +78,7 @@ pub(crate) struct ResultArgs {
 
 impl JobCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        if context.config().client.cluster.is_none() {
-            return Err(Failure::usage("jobs without --cluster end with their command, so there is none to name")
-                .hint("give --cluster URL or set QUIPU_CLUSTER"));
-        }
+        context.require_cluster()?;
         let session = Session::open(context).await?;
         match self {
             Self::List(args) => list(&session, &args).await,

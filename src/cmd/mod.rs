@@ -14,6 +14,7 @@ mod job;
 mod map;
 mod master;
 mod node;
+mod notes;
 mod parse;
 mod rows;
 mod runner;
@@ -172,6 +173,15 @@ impl Context {
     pub(crate) fn config(&self) -> &Config {
         &self.loaded.config
     }
+
+    /// For commands about a cluster that outlives them: the one inside this process has nothing to tell.
+    fn require_cluster(&self) -> Result<(), Failure> {
+        match self.config().client.cluster {
+            Some(_) => Ok(()),
+            None => Err(Failure::usage("no cluster is given, and the one inside this process ends with its command")
+                .hint("give --cluster URL or set QUIPU_CLUSTER")),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -320,9 +330,14 @@ impl Ui {
         Progress::new(self.progress, self.quiet, self.stderr_terminal, rows_to_stdout && self.stdout_terminal)
     }
 
-    /// Says something on standard error that is no error: on a terminal only.
+    /// Whether notes are welcome: on a terminal only.
+    fn takes_notes(&self) -> bool {
+        self.stderr_terminal && !self.quiet
+    }
+
+    /// Says something on standard error that is no error, where that is welcome.
     fn note(&self, text: fmt::Arguments<'_>) {
-        if self.stderr_terminal && !self.quiet {
+        if self.takes_notes() {
             self.say(text);
         }
     }
@@ -372,13 +387,6 @@ impl Session {
 
     fn note(&self, text: fmt::Arguments<'_>) {
         self.ui.note(text);
-    }
-
-    /// Says which cluster is being asked, where that may surprise.
-    fn note_embedded(&self) {
-        if !self.remote {
-            self.note(format_args!("no --cluster is given: this is the cluster inside this process"));
-        }
     }
 }
 

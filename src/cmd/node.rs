@@ -55,8 +55,8 @@ const HEADER: [&str; 8] = ["node", "role", "state", "slots", "leased", "rows/s",
 
 impl NodeCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        context.require_cluster()?;
         let session = Session::open(context).await?;
-        session.note_embedded();
         let mut out = io::stdout().lock();
         let written = match self {
             Self::List(args) => print_list(args.format, &session.service.nodes().await?, &HEADER, cells, &mut out),

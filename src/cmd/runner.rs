@@ -1,6 +1,6 @@
 //! Runs one job to its end: submit, show progress, write results, cancel on Ctrl-C or when nobody reads them.
 
-use crate::cmd::Session;
+use crate::cmd::{Session, notes};
 use crate::failure::{Exit, Failure};
 use crate::output::destination::Destination;
 use crate::output::encoder::Encoder;
@@ -25,6 +25,11 @@ pub(crate) async fn run(
     progress: Progress,
 ) -> Result<JobView, Failure> {
     let service = &session.service;
+    if session.ui.takes_notes() {
+        for note in notes::notes(&spec) {
+            session.note(format_args!("note: {note}"));
+        }
+    }
     let request = SubmitRequest {
         spec,
         traceparent: Some(session.traceparent.clone()),

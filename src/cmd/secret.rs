@@ -15,7 +15,7 @@ Examples:
   (umask 077; quipu secret new > cluster.secret)
   quipu secret token --secret-file cluster.secret > client.token
   quipu secret ca --secret-file cluster.secret > client.pem
-  quipu status --cluster https://10.0.0.1:7400 --token-file client.token --ca-file client.pem")]
+  quipu status --cluster https://10.0.0.1:7402 --token-file client.token --ca-file client.pem")]
 pub(crate) enum SecretCommand {
     /// Print a new secret
     ///

@@ -14,8 +14,8 @@ use std::io::{self, Write};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  quipu status --cluster https://10.0.0.1:7400
-  quipu status -O json")]
+  quipu status --cluster https://10.0.0.1:7402
+  quipu status -O json --cluster https://10.0.0.1:7402")]
 pub(crate) struct StatusArgs {
     /// Form of the output: table or json
     #[arg(short = 'O', long, value_name = "FORM", default_value = "table")]
@@ -46,8 +46,8 @@ struct Status {
 
 impl StatusArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        context.require_cluster()?;
         let session = Session::open(context).await?;
-        session.note_embedded();
         let nodes = session.service.nodes().await?;
         let mut jobs = Vec::new();
         let mut after: Option<JobId> = None;
@@ -57,7 +57,7 @@ impl StatusArgs {
             after = Some(last.id);
             jobs.extend(page);
         }
-        let status = count(context.config().client.cluster.clone().unwrap_or_else(|| "embedded".into()), &nodes, &jobs);
+        let status = count(context.config().client.cluster.clone().unwrap_or_default(), &nodes, &jobs);
         print(self.format, &status, &mut io::stdout().lock())
             .map_err(|error| Failure::write(&error, &"standard output"))
     }

@@ -204,3 +204,37 @@ impl<R: Rows> Job<R> {
         cluster.run(self.spec()?).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Sample, Sweep};
+    use quipu_shared::spec::{JobKind, OnError, Scalar};
+    use std::time::Duration;
+
+    #[test]
+    fn builders_make_the_spec_that_they_were_told() {
+        let spec = Sweep::new("a * x")
+            .over("x=0:3:1")
+            .over("y=1.5,2.5")
+            .var("a", Scalar::Int(2))
+            .column("z")
+            .on_error(OnError::Skip)
+            .reduce("sum")
+            .reduce("mean,quantile(0.5)")
+            .deadline(Duration::from_secs(2))
+            .name("test")
+            .spec()
+            .unwrap();
+        assert!(matches!(&spec.kind, JobKind::Sweep { axes, name, .. } if axes.len() == 2 && name == "z"));
+        assert_eq!((spec.reductions.len(), spec.deadline_ms, spec.on_error), (3, Some(2000), OnError::Skip));
+        let spec = Sample::new("u", 5).draw("u=uniform(0,1)").seed(9).spec().unwrap();
+        assert!(matches!(&spec.kind, JobKind::Sample { rows: 5, seed: 9, draws, .. } if draws.len() == 1));
+    }
+
+    #[test]
+    fn first_argument_that_cannot_be_read_is_named() {
+        let error = Sweep::new("x").over("x").reduce("median").spec().unwrap_err();
+        assert!(matches!(&error, Error::Argument { what: "axis", text, .. } if text == "x"), "{error}");
+        assert!(Sample::new("u", 5).draw("u=poisson(1)").spec().is_err());
+    }
+}
