@@ -115,11 +115,14 @@ impl Dialer {
                 let masters = masters.clone();
                 running.entry(address).or_insert_with(|| tasks.spawn(this.keep(address, masters)));
             }
-            while tasks.try_join_next().is_some() {}
-            if masters.changed().await.is_err() {
-                // Nobody will name another address: what stands goes on.
-                while tasks.join_next().await.is_some() {}
-                return;
+            // A task that ends as its address comes back is seen here and started again.
+            tokio::select! {
+                changed = masters.changed() => if changed.is_err() {
+                    // Nobody will name another address: what stands goes on.
+                    while tasks.join_next().await.is_some() {}
+                    return;
+                },
+                Some(_) = tasks.join_next() => {}
             }
         }
     }

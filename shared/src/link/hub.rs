@@ -244,12 +244,16 @@ where
     /// The node server has authenticated a session: it must be one of ours and have announced its certified name.
     pub(super) fn authenticated(&self, event: &NodeServerSessionInformation) {
         let mut state = self.lock();
-        let found = Self::peer_of(event).and_then(|peer| state.sessions.get_mut(&peer));
-        let Some(session) = found else {
-            // Not from our accept loop. Its frames have no token, but it has no business here either.
+        let Some(peer) = Self::peer_of(event) else {
+            // Not handed over by the link. Its frames have no token, but it has no business here either.
             bump(&self.counters.impostors);
             tracing::warn!(peer_addr = %event.peer_addr, "closed a session that came by another way than the link");
             event.actor.stop(Some("not a link".to_owned()));
+            return;
+        };
+        let Some(session) = state.sessions.get_mut(&peer) else {
+            // Its stream has ended in the meantime.
+            event.actor.stop(Some("the stream is gone".to_owned()));
             return;
         };
         let announced = event.peer_name.as_ref().map_or("", |name| name.name.as_str());

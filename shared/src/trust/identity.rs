@@ -16,7 +16,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How often certificates are looked at: far more often than they expire, so that one failure does no harm.
+const RENEWAL_CHECK: Duration = Duration::from_secs(60 * 60);
 
 /// Why a node has no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -294,8 +297,20 @@ impl NodeTrust {
         Ok(Arc::new(config))
     }
 
+    /// Looks every hour whether a certificate is due, for as long as it is polled: to be spawned by the node.
+    pub async fn keep_renewed(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(RENEWAL_CHECK).await;
+            match self.renew_if_due(SystemTime::now()) {
+                Ok(true) => tracing::info!(node_name = %self.name, "renewed the node's certificates"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "renew the node's certificates"),
+            }
+        }
+    }
+
     /// Signs new certificates where half of their life is over (own ones are read again each time); says whether it
-    /// did. To be called every hour or so. What fails leaves the old certificate in use.
+    /// did. What fails leaves the old certificate in use.
     pub fn renew_if_due(&self, now: SystemTime) -> Result<bool, TrustError> {
         match &self.source {
             Source::Own(files) => {

@@ -268,6 +268,19 @@ fn certificates_are_renewed_at_half_life_under_a_running_server() {
     handshake(Arc::new(ca), http, "localhost").unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn running_node_looks_after_its_certificates_every_hour() {
+    // Made four days ago by the system's clock, which does not move with the paused one: due at the first look.
+    let master = Arc::new(trust(&secret(1), Role::Master, SystemTime::now() - Duration::from_secs(4 * 24 * 3600)));
+    let before = master.link_identity().current();
+    let keeper = tokio::spawn(master.clone().keep_renewed());
+    tokio::time::sleep(Duration::from_secs(3599)).await;
+    assert_eq!(master.link_identity().current().cert, before.cert);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_ne!(master.link_identity().current().cert, before.cert);
+    keeper.abort();
+}
+
 #[test]
 fn expired_and_future_certificates_are_refused() {
     let day = Duration::from_secs(24 * 3600);

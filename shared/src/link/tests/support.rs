@@ -1,7 +1,7 @@
 //! A master with its cluster, and worker processes.
 
 use crate::ids::{AttemptId, Epoch, JobId, NodeId, Role, ShardId};
-use crate::link::{LinkConfig, LinkEvent, LinkLimits, MasterLink, PeerId, WorkerLink};
+use crate::link::{LinkConfig, LinkError, LinkEvent, LinkLimits, MasterLink, PeerId, WorkerLink};
 use crate::trust::{ClusterSecret, NodeName, NodeTrust, Pki, node_name};
 use crate::wire::{Lease, WorkerCommand, WorkerEvent};
 use bytes::Bytes;
@@ -74,10 +74,24 @@ impl Cluster {
 
     pub(super) async fn start_at(bind: &str, limits: LinkLimits) -> Self {
         let turn = TURN.lock().await;
+        // Where tests share a process, the last one's link may still be on its way out.
+        until("the end of the last link", || {
+            let pids = ractor::registry::pid_registry::get_all_pids();
+            !pids.iter().any(|cell| cell.get_id().is_local() && cell.supports_remoting())
+        })
+        .await;
         let secret = ClusterSecret::generate().unwrap();
         let name = node_name(Role::Master, &NodeId::random(Role::Master), Uuid::new_v4());
         let config = LinkConfig { limits, ..LinkConfig::new(trust_of(&secret, name.clone())) };
-        let master = MasterLink::start(bind.parse().unwrap(), config).await.unwrap();
+        let master = within("the start", async {
+            loop {
+                match MasterLink::start(bind.parse().unwrap(), config.clone()).await {
+                    Err(LinkError::AlreadyRunning) => tokio::task::yield_now().await,
+                    started => break started.unwrap(),
+                }
+            }
+        })
+        .await;
         Self { secret, master, name, _turn: turn }
     }
 
