@@ -121,6 +121,9 @@ async fn owner_that_does_not_receive_is_not_flooded() {
         cluster.master.send(peer, WorkerCommand::FetchOutput { lease: lease(0), offset: 256 << 10 }).unwrap();
     }
     until("the budget to be full", || cluster.master.stats().frames_received >= 8).await;
+    // Were the socket read on, all of it would be here in this time.
+    let flood = until("more than the budget", || cluster.master.stats().frames_received > 40);
+    assert!(tokio::time::timeout(Duration::from_secs(2), flood).await.is_err(), "messages gather without bound");
     for taken in 0..240_u64 {
         let stats = cluster.master.stats();
         // Those within the budget, and those that were read with the last one and had no chance to be stopped.
