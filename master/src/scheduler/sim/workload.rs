@@ -46,7 +46,9 @@ impl JobTruth {
 fn job(chance: &mut Chance, rows: u64, submitted_at: Millis) -> JobTruth {
     let granule = chance.pick(&[1, 8, 64]);
     let is_streamed = chance.permille(300);
-    let window_rows = chance.permille(300).then(|| chance.within(1..rows.max(2)));
+    // At least a fiftieth of the rows: a window of one shard is a round trip a shard, which is slow and not stuck.
+    let lowest_window = (rows / 50).max(1);
+    let window_rows = chance.permille(300).then(|| chance.within(lowest_window..rows.max(lowest_window + 1)));
     JobTruth {
         plan: JobPlan {
             granule,
@@ -82,12 +84,15 @@ pub fn jobs(chance: &mut Chance) -> Vec<JobTruth> {
         let submitted_at = chance.within(0..3_000);
         jobs.push(job(chance, rows, submitted_at));
     }
-    for truth in jobs.iter_mut().filter(|truth| truth.rows > 0) {
+    for (index, truth) in jobs.iter_mut().enumerate().filter(|(_, truth)| truth.rows > 0) {
+        // What ends the first job early ends it late, so that each seed has its shards.
+        let lowest = if index == 0 { truth.rows / 4 * 3 } else { 0 };
         if chance.permille(300) {
-            truth.failing_rows = (0..chance.within(1..4)).map(|_| chance.within(0..truth.rows)).collect();
+            truth.failing_rows = (0..chance.within(1..4)).map(|_| chance.within(lowest..truth.rows)).collect();
         }
         if chance.permille(80) {
-            truth.poison = Some((chance.within(0..truth.rows), chance.pick(&[Fate::Panics, Fate::KillsItsProcess])));
+            truth.poison =
+                Some((chance.within(lowest..truth.rows), chance.pick(&[Fate::Panics, Fate::KillsItsProcess])));
         }
     }
     jobs
