@@ -5,6 +5,7 @@
 //! gives the same answer.
 
 use super::lanes::{self, Mask};
+use super::partial;
 use crate::spec::Scalar;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -101,6 +102,7 @@ pub(super) struct ExtremeForm {
     int: Option<i64>,
     float: u64,
     row: u64,
+    #[serde(deserialize_with = "partial::cells")]
     inputs: Vec<Cell>,
 }
 

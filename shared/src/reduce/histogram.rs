@@ -3,6 +3,7 @@
 use super::error::ReduceError;
 use super::lanes::Mask;
 use super::parse::{BINS_MAX, argument};
+use super::partial;
 use serde::{Deserialize, Serialize};
 
 /// What `histogram` keeps.
@@ -20,6 +21,7 @@ pub(super) struct Histogram {
 /// [`Histogram`] as it travels; its edges follow from the reduction.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HistogramForm {
+    #[serde(deserialize_with = "partial::bins")]
     counts: Vec<u64>,
     under: u64,
     over: u64,
@@ -87,7 +89,7 @@ impl Histogram {
                 &mut self.nan
             } else {
                 // Rounding may put the guess next to the bin whose edges enclose the value; the edges decide.
-                let mut bin = (((x - lo) * self.bins_per_unit) as usize).min(last);
+                let mut bin = (((x - lo) * self.bins_per_unit) as u32 as usize).min(last);
                 while x < self.edges[bin] {
                     bin -= 1;
                 }

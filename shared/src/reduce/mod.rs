@@ -18,6 +18,9 @@ mod partial;
 mod sketch;
 mod sum;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::ReduceError;
 pub use parse::{BINS_MAX, REDUCTIONS_MAX, parse_reductions, reduction_name};
 pub use partial::PARTIAL_BYTES_MAX;
@@ -117,8 +120,7 @@ impl ReducerSet {
             "values of rows from {} on are no block",
             values.first_row
         );
-        // A loop without an early end: it is vectorised, and nearly always runs through.
-        let valid = values.states.iter().fold(0, |n, state| n + usize::from(*state == RowState::Valid));
+        let valid = count_valid(&values.states);
         self.check_types(values, valid)?;
         let number = values.first_row / BLOCK_ROWS;
         if let Some(tree) = &self.moments
@@ -146,16 +148,17 @@ impl ReducerSet {
         if valid == 0 {
             return Ok(());
         }
-        let wrong = |i: usize| {
-            let value = values.column.get(i);
+        let fits = |value: &Scalar| {
             let number = matches!(value, Scalar::Int(_) | Scalar::Float(_));
             let boolean = matches!(value, Scalar::Boolean(_));
-            (self.wants_numbers && !number) || (self.wants_booleans && !boolean)
+            (number || !self.wants_numbers) && (boolean || !self.wants_booleans)
         };
-        let uniform = !matches!(values.column, Column::Mixed(_));
         let mut rows = (0..values.states.len()).filter(|&i| values.states[i] == RowState::Valid);
-        // Where all values are of one type, the first one speaks for them.
-        let found = if uniform { rows.next().filter(|&i| wrong(i)) } else { rows.find(|&i| wrong(i)) };
+        let found = match &values.column {
+            Column::Mixed(mixed) => rows.find(|&i| !fits(&mixed[i])),
+            // All values are of one type, so the first one speaks for them.
+            column => rows.next().filter(|&i| !fits(&column.get(i))),
+        };
         match found {
             None => Ok(()),
             Some(i) => Err(self.type_error(values.first_row + i as u64, &values.column.get(i))),
@@ -379,6 +382,12 @@ impl ReducerSet {
             self.inputs.iter().zip(cells).map(|(name, cell)| (name.clone(), cell_json(cell))).collect();
         serde_json::json!({ "value": number_json(value), "row": row, "inputs": inputs })
     }
+}
+
+/// How many rows have a value. Counted in bytes, piece by piece, since that is what vectorises.
+fn count_valid(states: &[RowState]) -> usize {
+    let piece = |states: &[RowState]| states.iter().fold(0_u8, |n, s| n.wrapping_add(u8::from(*s == RowState::Valid)));
+    states.chunks(u8::MAX as usize).map(|states| usize::from(piece(states))).sum()
 }
 
 /// The inputs of the block's row `i`, where they are wanted.

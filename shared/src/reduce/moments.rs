@@ -32,14 +32,13 @@ impl Moments {
         if n == 0 {
             return EMPTY;
         }
-        if values.iter().enumerate().any(|(i, x)| !x.is_finite() && mask.valid(i)) {
-            return undefined(n);
-        }
         // Differences from one of the values: a large common offset then costs no digits.
         let shifted = lanes::fold(values, mask, origin, 0.0, |lane, x| *lane += x - origin);
         let mean = origin + lanes::add(shifted) / n as f64;
         if !mean.is_finite() {
-            return Self { n, mean: origin, m2: f64::INFINITY };
+            // Any value that is not finite has brought us here; differences of finite ones may have too.
+            let finite = values.iter().enumerate().all(|(i, x)| x.is_finite() || !mask.valid(i));
+            return if finite { Self { n, mean: origin, m2: f64::INFINITY } } else { undefined(n) };
         }
         // What the mean's rounding left over is taken off again (the corrected two-pass algorithm).
         let deviations = lanes::fold(values, mask, mean, (0.0, 0.0), |(sum, squares): &mut (f64, f64), x| {
@@ -197,5 +196,53 @@ impl Tree {
             tree.insert(form.first, Node { level: form.level, moments }).ok()?;
         }
         Some(tree)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EMPTY, Moments, Overlap, Tree};
+    use crate::reduce::lanes::Dense;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use std::collections::BTreeMap;
+
+    fn block(number: u64) -> Moments {
+        let values = [number as f64 * 0.37 + 1e3, (number * number) as f64 / 7.0, -1.0 / (number + 1) as f64];
+        Moments::of_block(&values, Dense, 3)
+    }
+
+    /// The aligned tree, by its definition.
+    fn node(blocks: &BTreeMap<u64, Moments>, level: u32, index: u64) -> Moments {
+        if level == 0 {
+            return blocks.get(&index).copied().unwrap_or(EMPTY);
+        }
+        node(blocks, level - 1, index * 2).then(node(blocks, level - 1, index * 2 + 1))
+    }
+
+    proptest! {
+        #[test]
+        fn root_is_that_of_the_aligned_tree(numbers in proptest::collection::vec((0..200_u64, any::<u32>()), 0..60)) {
+            let mut numbers = numbers;
+            numbers.sort_by_key(|(_, order)| *order);
+            let mut blocks = BTreeMap::new();
+            let mut tree = Tree::default();
+            for (number, _) in numbers {
+                let known = blocks.insert(number, block(number)).is_some();
+                prop_assert_eq!(tree.push(number, block(number)), if known { Err(Overlap(number)) } else { Ok(()) });
+            }
+            prop_assert_eq!(tree.root(), node(&blocks, 8, 0));
+            prop_assert_eq!(Tree::from_form(&tree.to_form()), Some(tree));
+        }
+    }
+
+    #[test]
+    fn run_of_blocks_keeps_a_node_a_level_at_most() {
+        let mut tree = Tree::default();
+        for number in 0..1000 {
+            tree.push(number, block(number)).unwrap();
+        }
+        assert_eq!(tree.nodes.len(), 1000_u64.count_ones() as usize);
+        tree.push((1 << 52) - 1, block(1)).unwrap();
+        assert!(tree.overlaps(999, 1) && !tree.overlaps(1000, 1) && tree.overlaps(0, u64::MAX));
     }
 }

@@ -1,33 +1,84 @@
 //! Partials as bytes: one byte of version, then postcard.
 
 use super::error::ReduceError;
-use super::extremes::{End, Extreme, ExtremeForm};
+use super::extremes::{Cell, End, Extreme, ExtremeForm};
 use super::histogram::HistogramForm;
 use super::moments::{NodeForm, Tree};
-use super::sketch::{Sketch, SketchForm};
+use super::parse::{BINS_MAX, REDUCTIONS_MAX};
+use super::sketch::{BUCKETS, Sketch, SketchForm};
 use super::sum::{Sums, SumsForm};
 use super::{ReducerSet, Truth};
 use crate::spec::Reduction;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Version of the form below; a change of any law or form raises it.
 const PARTIAL_VERSION: u8 = 1;
 /// The largest partial that is read. A sketch with every bucket of both signs is 25 MB, a full histogram 1 MB.
 pub const PARTIAL_BYTES_MAX: usize = 32 << 20;
 
+/// Names of inputs, far above the columns of any table that is worth a formula.
+const INPUTS_MAX: usize = 1 << 16;
+/// Nodes of the tree of blocks: a shard has a hundred at most, and shards merge as they come.
+const NODES_MAX: usize = 1 << 18;
+
 #[derive(Serialize, Deserialize)]
 struct Form {
+    #[serde(deserialize_with = "bounded::<_, _, REDUCTIONS_MAX>")]
     reductions: Vec<Reduction>,
+    #[serde(deserialize_with = "bounded::<_, _, INPUTS_MAX>")]
     inputs: Vec<String>,
     count: u64,
     truths: u64,
     falsehoods: u64,
     sums: Option<SumsForm>,
+    #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
     nodes: Vec<NodeForm>,
     lowest: Option<ExtremeForm>,
     highest: Option<ExtremeForm>,
     histogram: Option<HistogramForm>,
     sketch: Option<SketchForm>,
+}
+
+/// Reads a list of at most `MAX` elements: elements of a byte each may take forty in memory.
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(d: D) -> Result<Vec<T>, D::Error> {
+    struct Bounded<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX} elements")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = seq.next_element()? {
+                if list.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX, &self));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+
+    d.deserialize_seq(Bounded::<T, MAX>(PhantomData))
+}
+
+/// Of a histogram's counts.
+pub(super) fn bins<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u64>, D::Error> {
+    bounded::<_, _, { BINS_MAX as usize }>(d)
+}
+
+/// Of a sketch's buckets of one sign.
+pub(super) fn buckets<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(u64, u64)>, D::Error> {
+    bounded::<_, _, { BUCKETS as usize }>(d)
+}
+
+/// Of a row's inputs.
+pub(super) fn cells<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Cell>, D::Error> {
+    bounded::<_, _, INPUTS_MAX>(d)
 }
 
 impl ReducerSet {

@@ -5,6 +5,7 @@
 //! by at most `(b - a) / (b + a)`, and that is below 2^-10 (0.098 %). Buckets hold counts, so merging is exact.
 
 use super::lanes::Mask;
+use super::partial;
 use serde::{Deserialize, Serialize};
 
 /// The nine leading bits of the mantissa choose the bucket.
@@ -15,7 +16,7 @@ const SHIFT: u32 = 52 - MANTISSA_BITS_KEPT;
 const SUBNORMAL_SCALE: f64 = 18_014_398_509_481_984.0;
 const SUBNORMAL_OCTAVES: u64 = 54;
 /// Buckets of one sign: of every finite float. It bounds the memory of a sketch to 17 MB, for data that has all of them.
-const BUCKETS: u64 = (2046 + SUBNORMAL_OCTAVES) * BUCKETS_PER_OCTAVE;
+pub(super) const BUCKETS: u64 = (2046 + SUBNORMAL_OCTAVES) * BUCKETS_PER_OCTAVE;
 /// Counters are allocated by the page, so that ordinary data takes a few kilobytes.
 const PAGE: usize = 512;
 
@@ -103,7 +104,9 @@ pub(super) struct Sketch {
 /// [`Sketch`] as it travels: buckets as steps from the one before, each with its count.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SketchForm {
+    #[serde(deserialize_with = "partial::buckets")]
     negative: Vec<(u64, u64)>,
+    #[serde(deserialize_with = "partial::buckets")]
     positive: Vec<(u64, u64)>,
     zero: u64,
     minus_infinity: u64,
