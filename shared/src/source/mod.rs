@@ -20,7 +20,7 @@ pub use draw::parse_draw;
 pub use error::SourceError;
 pub use sample::SampleSource;
 pub use sweep::SweepSource;
-pub use text::{LIST_BYTES_MAX, LIST_LEN_MAX, NAME_BYTES_MAX};
+pub use text::{LIST_BYTES_MAX, LIST_LEN_MAX};
 
 use crate::block::{Block, Column};
 use crate::spec::{ColumnType, Scalar};

@@ -4,14 +4,13 @@ use super::VARIABLES_MAX;
 use super::error::SourceError;
 use crate::formula::parse_literal;
 use crate::spec::{ColumnType, Scalar};
+use crate::table::{VARIABLE_BYTES_MAX, is_identifier};
 use std::collections::HashSet;
 
 /// Listed values of one variable; they travel in the job's record.
 pub const LIST_LEN_MAX: usize = 100_000;
 /// Bytes of all strings in one list, for the same reason.
 pub const LIST_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a variable's name.
-pub const NAME_BYTES_MAX: usize = 128;
 
 /// Splits `name=rest`; the name is checked.
 pub(super) fn split_name(text: &str) -> Option<(&str, &str)> {
@@ -97,24 +96,21 @@ pub(super) fn list_type(values: &[Scalar]) -> Result<ColumnType, String> {
 
 /// Refuses names that formulas can't use for a variable.
 pub(super) fn check_name(name: &str) -> Result<(), SourceError> {
-    let refuse = |problem: String| Err(SourceError::Name { name: name.to_owned(), problem });
-    if name.is_empty() {
-        return refuse("a name must stand before the =".into());
+    if is_identifier(name) {
+        return Ok(());
     }
-    if name.len() > NAME_BYTES_MAX {
-        return refuse(format!("it has {} bytes; at most {NAME_BYTES_MAX} are taken", name.len()));
-    }
-    if let Some(c) = name.chars().find(|c| !c.is_alphanumeric() && *c != '_') {
-        return refuse(format!("a name has letters, digits and _ only, and no {c:?}"));
-    }
-    if name.starts_with(char::is_numeric) {
-        return refuse("a name does not begin with a digit".into());
-    }
-    // Rust reads nan, inf and infinity as floats in any case, and so do formulas.
-    if name.parse::<f64>().is_ok() || name.parse::<bool>().is_ok() {
-        return refuse("formulas read it as a literal".into());
-    }
-    Ok(())
+    let problem = if name.is_empty() {
+        "a name must stand before the =".into()
+    } else if name.len() > VARIABLE_BYTES_MAX {
+        format!("it has {} bytes; at most {VARIABLE_BYTES_MAX} are taken", name.len())
+    } else if name.parse::<f64>().is_ok() || name.parse::<bool>().is_ok() {
+        "formulas read it as a literal".into()
+    } else if name.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        "a name begins with a letter or _".into()
+    } else {
+        "a name has no blanks, quotes or operators; take letters, digits and _".into()
+    };
+    Err(SourceError::Name { name: name.to_owned(), problem })
 }
 
 /// Refuses what no source can have as its variables.

@@ -1,3 +1,7 @@
+//! Axes, draws, and the rows that come of them.
+
+mod statistics;
+
 use super::{RowSource, SampleSource, SourceError, SweepSource, parse_axis, parse_draw};
 use crate::block::{Block, Column};
 use crate::spec::{Axis, AxisValues, ColumnType, Distribution, Scalar};
@@ -123,11 +127,11 @@ fn refused_axes_name_the_fix() {
 
 #[test]
 fn names_must_be_variables_of_the_language() {
-    for name in ["", "1x", "a b", "a-b", "nan", "inf", "Infinity", "true", "x\"", "a+b"] {
+    for name in ["", "1x", "a b", "a-b", "nan", "inf", "Infinity", "true", "x\"", "a+b", &"x".repeat(257)] {
         assert!(matches!(parse_axis(&format!("{name}=1")), Err(SourceError::Name { .. })), "{name:?}");
         assert!(matches!(parse_draw(&format!("{name}=uniform(0,1)")), Err(SourceError::Name { .. })), "{name:?}");
     }
-    for name in ["x", "_", "x_1", "été", "True", "nano"] {
+    for name in ["x", "_", "x_1", "été", "True", "nano", "a.b", "x[0]"] {
         assert_eq!(axis(&format!("{name}=1")).name, name);
     }
     let twice = SweepSource::new(&[axis("x=1"), axis("x=2")]).unwrap_err();
