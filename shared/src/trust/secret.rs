@@ -5,11 +5,12 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hkdf::Hkdf;
 use sha2::Sha256;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -19,6 +20,8 @@ pub const SECRET_BYTES: usize = 32;
 pub const SECRETS_MAX: usize = 8;
 /// Longest secret file that is read: it holds a few short lines and comments.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Names the folder of a service's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// Permission bits of group and others, none of which a secret file may have.
 const MODE_OTHERS: u32 = 0o077;
 
@@ -130,6 +133,17 @@ impl ClusterSecret {
         Zeroizing::new(BASE64URL.encode(self.keys[0].0))
     }
 
+    /// All secrets as the lines of a secret file, each with its newline: what a node reads from standard input.
+    pub fn to_lines(&self) -> Zeroizing<String> {
+        // Reserved in full, so that growing leaves no copy behind.
+        let mut lines = Zeroizing::new(String::with_capacity(self.keys.len() * (SECRET_BYTES.div_ceil(3) * 4 + 1)));
+        for key in &self.keys {
+            lines.push_str(&Zeroizing::new(BASE64URL.encode(key.0)));
+            lines.push('\n');
+        }
+        lines
+    }
+
     /// How many secrets are accepted.
     pub fn count(&self) -> usize {
         self.keys.len()
@@ -142,7 +156,7 @@ impl ClusterSecret {
         // The open file is asked, not the path, so that it can't be exchanged in between.
         let metadata = file.metadata().map_err(io)?;
         let mode = metadata.mode() & 0o7777;
-        if mode & MODE_OTHERS != 0 {
+        if mode & MODE_OTHERS != 0 && !is_credential(path, std::env::var_os(CREDENTIALS).as_deref()) {
             return Err(SecretError::ModeTooWide { path: path.to_owned(), mode });
         }
         let mut text = Zeroizing::new(Vec::new());
@@ -237,6 +251,13 @@ impl ClusterSecret {
     }
 }
 
+/// Whether systemd guards this file (`LoadCredential=`). It gives a service's user access by an access control list, whose
+/// mask stands where the group's permissions are.
+fn is_credential(path: &Path, folder: Option<&OsStr>) -> bool {
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    plain && folder.map(Path::new).is_some_and(|folder| folder.is_absolute() && path.starts_with(folder))
+}
+
 fn expand(key: &Key, cluster_id: &str, info: &str) -> [u8; 32] {
     let mut out = [0; 32];
     Hkdf::<Sha256>::new(Some(cluster_id.as_bytes()), &key.0)
@@ -270,5 +291,30 @@ impl HttpTokens {
             found |= token.as_bytes().ct_eq(presented.as_bytes());
         }
         found.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterSecret, is_credential};
+    use std::ffi::OsStr;
+    use std::path::Path;
+
+    #[test]
+    fn only_files_of_the_credentials_folder_are_guarded_by_systemd() {
+        let folder = Some(OsStr::new("/run/credentials/quipu.service"));
+        assert!(is_credential(Path::new("/run/credentials/quipu.service/secret"), folder));
+        assert!(!is_credential(Path::new("/run/credentials/quipu.service/../secret"), folder));
+        assert!(!is_credential(Path::new("/etc/quipu/secret"), folder));
+        assert!(!is_credential(Path::new("/etc/quipu/secret"), None));
+        assert!(!is_credential(Path::new("secret"), Some(OsStr::new(""))));
+    }
+
+    #[test]
+    fn lines_hold_all_secrets_in_order() {
+        let (one, two) = (ClusterSecret::from_bytes([1; 32]), ClusterSecret::from_bytes([2; 32]));
+        let text = format!("# old one last\n{}\n\n{}\n", *two.to_line(), *one.to_line());
+        let both = ClusterSecret::parse(text.as_bytes(), Path::new("x")).unwrap();
+        assert_eq!(*both.to_lines(), format!("{}\n{}\n", *two.to_line(), *one.to_line()));
     }
 }
