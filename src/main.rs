@@ -3,6 +3,7 @@
 mod cmd;
 mod failure;
 mod output;
+mod up;
 
 fn main() -> std::process::ExitCode {
     cmd::main()

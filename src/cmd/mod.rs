@@ -24,6 +24,7 @@ mod serve;
 mod signals;
 mod status;
 mod sweep;
+mod up;
 mod worker;
 
 use crate::failure::{self, Exit, Failure};
@@ -155,6 +156,7 @@ impl Globals {
         match command {
             Command::Master(args) => args.override_config(&mut overrides),
             Command::Worker(args) => args.override_config(&mut overrides),
+            Command::Up(args) => args.override_config(&mut overrides),
             _ => {}
         }
         Config::load(&Surroundings::of_process(), &overrides)
@@ -166,6 +168,8 @@ impl Globals {
 pub(crate) struct Context {
     loaded: Loaded,
     ui: Ui,
+    /// What `--config` names; nodes that a command starts read it too.
+    config_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -206,6 +210,8 @@ enum Command {
     Master(master::MasterArgs),
     /// Run a worker node
     Worker(worker::WorkerArgs),
+    /// Start a master and workers, and keep them up
+    Up(up::UpArgs),
     /// Show the configuration, and where each value comes from
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -228,15 +234,16 @@ impl Command {
             Self::Status(args) => args.run(context).await,
             Self::Master(args) => args.run(context).await,
             Self::Worker(args) => args.run(context).await,
+            Self::Up(args) => args.run(context).await,
             Self::Config(command) => command.run(context),
             Self::Secret(command) => command.run(context.config()),
             Self::Completions(args) => args.run(&mut Cli::command()),
         }
     }
 
-    /// Whether it is a node, which logs the course of things.
+    /// Whether it runs nodes, which log the course of things.
     fn is_node(&self) -> bool {
-        matches!(self, Self::Master(_) | Self::Worker(_))
+        matches!(self, Self::Master(_) | Self::Worker(_) | Self::Up(_))
     }
 
     /// Whether it talks to a cluster; the others do without the threads of a runtime.
@@ -276,7 +283,7 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         ui.warn(warning);
     }
     start_log(&loaded, cli.command.is_node())?;
-    let context = Context { loaded, ui };
+    let context = Context { loaded, ui, config_file: cli.globals.config.clone() };
     let mut runtime = if cli.command.needs_runtime() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(RUNTIME_THREADS);
