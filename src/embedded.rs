@@ -149,3 +149,51 @@ impl WorkerLink for LocalLink {
         let _ = self.agent.cast(AgentMessage::Disconnected);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
+    use quipu_shared::service::SubmitRequest;
+    use quipu_shared::spec::{Axis, AxisValues, JobKind, JobSpec, Reduction};
+
+    fn sweep(rows: i64) -> SubmitRequest {
+        let values = AxisValues::IntRange { start: 0, stop: rows, step: 1 };
+        let kind = JobKind::Sweep {
+            formula: "x % 7".into(),
+            name: "result".into(),
+            axes: vec![Axis { name: "x".into(), values }],
+        };
+        let spec = JobSpec {
+            kind,
+            bindings: vec![],
+            symbols: Default::default(),
+            on_error: Default::default(),
+            reductions: vec![Reduction::Count, Reduction::Sum],
+            format: Default::default(),
+            deadline_ms: None,
+            name: None,
+        };
+        SubmitRequest { spec, traceparent: None, idempotency_key: None }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn job_survives_the_death_of_its_dispatcher_and_of_its_agent() {
+        let cluster = Embedded::start(2, &LimitsConfig::default()).await.expect("starts");
+        let service = cluster.service();
+        let rows = 3_000_000;
+        let job = service.submit(sweep(rows)).await.expect("accepted");
+        let mut views = service.watch(job).await.expect("watched");
+        while views.next().await.is_some_and(|view| view.shards.done < 2 && !view.state.is_final()) {}
+        cluster.master.dispatcher().borrow().as_ref().expect("a dispatcher").get_cell().kill();
+        cluster.worker.agent().borrow().as_ref().expect("an agent").get_cell().kill();
+        let mut results = service.results(job).await.expect("results");
+        let document = results.next().await.expect("a document").expect("no error");
+        let expected = (0..rows).map(|x| x % 7).sum::<i64>();
+        let expected = format!(
+            "{{\"version\":1,\"rows\":{rows},\"failed\":0,\"result\":{{\"count\":{rows},\"sum\":{expected}}}}}\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&document), expected, "every row once");
+        cluster.stop().await;
+    }
+}

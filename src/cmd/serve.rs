@@ -9,15 +9,13 @@ use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Secret file that means standard input.
 const STDIN: &str = "-";
-/// How often certificates are looked at; they live for seven days.
-const RENEWAL_PERIOD: Duration = Duration::from_secs(3600);
 
 /// What a node's standard input is for.
 #[derive(Debug, clap::Args)]
@@ -57,7 +55,7 @@ impl NodeParts {
         let trust = NodeTrust::new(&secret, &config.cluster.id, name, &pki(&config.cluster), now)
             .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
         let trust = Arc::new(trust);
-        tokio::spawn(renew(Arc::clone(&trust)));
+        tokio::spawn(Arc::clone(&trust).keep_renewed());
         let started_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let gossip = GossipConfig {
             bind,
@@ -134,18 +132,6 @@ fn pki(config: &ClusterConfig) -> Pki {
             authorities: authorities.clone(),
         }),
         _ => Pki::Derived,
-    }
-}
-
-/// Renews the node's certificates in time, for as long as the process lives.
-async fn renew(trust: Arc<NodeTrust>) {
-    loop {
-        tokio::time::sleep(RENEWAL_PERIOD).await;
-        match trust.renew_if_due(SystemTime::now()) {
-            Ok(true) => tracing::info!("certificates renewed"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "renew certificates"),
-        }
     }
 }
 

@@ -130,3 +130,84 @@ fn executor_child(
         .boxed()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quipu_shared::formula::FormulaLimits;
+    use quipu_shared::ids::{AttemptId, Epoch, Generation, JobId, NodeId, Role, ShardId};
+    use quipu_shared::spec::{JobKind, JobSpec};
+    use quipu_shared::wire::{Lease, Payload, ShardInput, WorkerCommand, WorkerEvent};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn next(events: &mut mpsc::UnboundedReceiver<WorkerEvent>) -> WorkerEvent {
+        tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event in time").expect("the worker lives")
+    }
+
+    #[tokio::test]
+    async fn panicking_executor_is_started_again_and_its_shard_runs() {
+        let panicked = Arc::new(AtomicBool::new(false));
+        let before_task: BeforeTask = {
+            let panicked = Arc::clone(&panicked);
+            Arc::new(move |_| assert!(panicked.swap(true, Ordering::SeqCst), "the first attempt dies"))
+        };
+        let identity = WorkerIdentity {
+            node_id: NodeId::random(Role::Worker),
+            generation: Generation(1),
+            boot_id: uuid::Uuid::nil(),
+            slots: 1,
+            credits: 2,
+            zone: String::new(),
+        };
+        let args = WorkerTreeArgs { identity, embedded: true, before_task: Some(before_task) };
+        let tree = WorkerTree::start(args).await.expect("starts");
+        let agent = tree.agent().borrow().clone().expect("an agent");
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let to_master = Arc::new(move |event| {
+            let _ = sender.send(event);
+        });
+        agent.cast(AgentMessage::Connected(to_master)).expect("agent lives");
+        assert!(matches!(next(&mut events).await, WorkerEvent::Joined(_)));
+        let tell = |command| agent.cast(AgentMessage::Command(command)).expect("agent lives");
+        tell(WorkerCommand::Welcome { epoch: Epoch(1), lease_ttl_ms: 1000 });
+        let spec = Arc::new(JobSpec {
+            kind: JobKind::Eval { formulas: vec![] },
+            bindings: vec![],
+            symbols: Default::default(),
+            on_error: Default::default(),
+            reductions: vec![],
+            format: Default::default(),
+            deadline_ms: None,
+            name: None,
+        });
+        tell(WorkerCommand::OpenJob { job: JobId(1), spec, limits: FormulaLimits::default(), traceparent: None });
+        let lease = |attempt| Lease { epoch: Epoch(1), job: JobId(1), shard: ShardId(0), attempt: AttemptId(attempt) };
+        let run = |attempt| {
+            let input = ShardInput::Formulas(vec!["1 + 2".into()]);
+            tell(WorkerCommand::LeaseShard { lease: lease(attempt), first_row: 0, rows: 1, input, deadline_ms: None });
+        };
+        run(1);
+        assert_eq!(next(&mut events).await, WorkerEvent::ShardAccepted(lease(1)));
+        loop {
+            match next(&mut events).await {
+                WorkerEvent::ShardFailed { lease: failed, .. } => break assert_eq!(failed, lease(1)),
+                WorkerEvent::ShardProgressed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        run(2);
+        let output = loop {
+            match next(&mut events).await {
+                WorkerEvent::ShardCompleted { lease: done, output, .. } if done == lease(2) => break output,
+                WorkerEvent::ShardAccepted(_) | WorkerEvent::ShardProgressed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let Payload::Inline(bytes) = output.payload else { panic!("{output:?}") };
+        assert_eq!(&bytes[..], b"{\"index\":0,\"type\":\"int\",\"value\":3}\n");
+        tree.stop().await;
+    }
+}
