@@ -1,5 +1,6 @@
 //! What holds in every history, one function each. [`ON_EFFECT`] is asked before an effect is carried out,
-//! [`AFTER_STEP`] once a step is over. Most look only at the [`Ledger`]; a few hold the core's sets against its state.
+//! [`AFTER_STEP`] once a step is over, [`SAMPLED`] after some. Most look only at the [`Ledger`]; a few hold the core's
+//! sets against its state.
 
 use super::ledger::{Ledger, SeenJob};
 use crate::scheduler::{Effect, JobOutcome, Scheduler, TimerKey};
@@ -11,6 +12,9 @@ type AfterStep = fn(&Ledger, &Scheduler) -> bool;
 macro_rules! named {
     ($($check:ident),+ $(,)?) => { &[$((stringify!($check), $check)),+] };
 }
+
+/// Steps between the invariants that are asked now and then.
+pub const SAMPLED_STEPS: u64 = 8;
 
 /// Asked before each effect.
 pub const ON_EFFECT: &[(&str, OnEffect)] = named![
@@ -55,9 +59,10 @@ pub const AFTER_STEP: &[(&str, AfterStep)] = named![
     nothing_leasable_waits_for_a_free_worker,
     held_leases_are_the_attempts,
     stragglers_are_the_shards_with_one_live_attempt,
-    counts_are_what_was_seen,
-    every_row_is_open_done_or_uncut,
 ];
+
+/// Asked after every [`SAMPLED_STEPS`]th step: they look at everything, and what breaks them stays broken.
+pub const SAMPLED: &[(&str, AfterStep)] = named![counts_are_what_was_seen, every_row_is_open_done_or_uncut,];
 
 fn job<'a>(ledger: &'a Ledger, effect: &Effect) -> Option<&'a SeenJob> {
     match effect {
@@ -82,7 +87,9 @@ fn shard_keeps_its_range(ledger: &Ledger, effect: &Effect) -> bool {
 /// After a restart, new shards get ids above those that are recorded.
 fn shard_id_of_a_recorded_shard_is_not_used_again(ledger: &Ledger, effect: &Effect) -> bool {
     let Effect::LeaseShard { lease, .. } = effect else { return true };
-    ledger.jobs[&lease.job].records.values().all(|(_, recorded)| *recorded != lease.shard)
+    let job = &ledger.jobs[&lease.job];
+    let recorded = job.ranges.get(&lease.shard).and_then(|(first_row, _)| job.records.get(first_row));
+    recorded.is_none_or(|(_, shard)| *shard != lease.shard)
 }
 
 /// Both ends of a shard are multiples of the granule, or the end of the rows.
@@ -179,9 +186,8 @@ fn second_live_attempt_is_speculative_and_elsewhere(ledger: &Ledger, effect: &Ef
 /// No attempt is duplicated before the least time of a straggler.
 fn speculation_waits_for_a_straggler(ledger: &Ledger, effect: &Effect) -> bool {
     let Effect::LeaseShard { lease, speculative: true, .. } = effect else { return true };
-    let first =
-        ledger.leases.iter().find(|(other, seen)| seen.live && other.shard == lease.shard && other.job == lease.job);
-    first.is_some_and(|(_, seen)| ledger.now >= seen.granted_at + ledger.config.straggler_min_ms)
+    let mut running = ledger.live(lease.job, lease.shard);
+    running.next().is_some_and(|seen| ledger.now >= seen.granted_at + ledger.config.straggler_min_ms)
 }
 
 /// A shard that died repeatedly has no neighbour on its worker, from its lease to its report.
@@ -278,7 +284,7 @@ fn live_lease_ends_only_by_silence_or_uselessness(ledger: &Ledger, _: &Scheduler
 
 /// What is done, void or of an ended job has no live attempt: each was cancelled.
 fn no_live_attempt_of_what_is_not_wanted(ledger: &Ledger, _: &Scheduler) -> bool {
-    ledger.leases.iter().all(|(lease, seen)| !seen.live || ledger.is_wanted(lease))
+    ledger.live.iter().all(|lease| ledger.is_wanted(lease))
 }
 
 /// Whatever is due at some time has a timer that comes no later.
@@ -354,12 +360,7 @@ fn stragglers_are_the_shards_with_one_live_attempt(_: &Ledger, core: &Scheduler)
 fn counts_are_what_was_seen(ledger: &Ledger, core: &Scheduler) -> bool {
     core.jobs.keys().all(|id| {
         let (Some(counts), Some(seen)) = (core.job_counts(*id), ledger.jobs.get(id)) else { return false };
-        let live: BTreeSet<_> = ledger
-            .leases
-            .iter()
-            .filter(|(lease, seen)| seen.live && lease.job == *id)
-            .map(|(lease, _)| lease.shard)
-            .collect();
+        let live: BTreeSet<_> = ledger.live.iter().filter(|lease| lease.job == *id).map(|lease| lease.shard).collect();
         let rows_done: u64 = seen.records.iter().map(|(row, (end_row, _))| end_row - row).sum();
         counts.leased == live.len() as u64
             && counts.done == seen.records.len() as u64

@@ -24,7 +24,6 @@ pub struct SeenLease {
     pub worker: WorkerId,
     pub first_row: u64,
     pub rows: u64,
-    pub live: bool,
     pub accepted: bool,
     pub progressed: bool,
     pub granted_at: Millis,
@@ -74,6 +73,8 @@ pub struct Ledger {
     pub epoch: Epoch,
     pub workers: BTreeMap<WorkerId, SeenWorker>,
     pub leases: BTreeMap<Lease, SeenLease>,
+    /// Those of them that are neither reported, nor cancelled, nor of a lost worker.
+    pub live: BTreeSet<Lease>,
     pub issued: BTreeSet<(Epoch, AttemptId)>,
     pub jobs: BTreeMap<JobId, SeenJob>,
     pub armed_at: Option<Millis>,
@@ -92,6 +93,7 @@ impl Ledger {
             epoch: Epoch(1),
             workers: BTreeMap::new(),
             leases: BTreeMap::new(),
+            live: BTreeSet::new(),
             issued: BTreeSet::new(),
             jobs: BTreeMap::new(),
             armed_at: None,
@@ -106,6 +108,7 @@ impl Ledger {
         self.epoch = epoch;
         self.workers.clear();
         self.leases.clear();
+        self.live.clear();
         self.armed_at = None;
         for job in self.jobs.values_mut() {
             job.deaths.clear();
@@ -126,10 +129,8 @@ impl Ledger {
     }
 
     pub fn live(&self, job: JobId, shard: ShardId) -> impl Iterator<Item = &SeenLease> {
-        self.leases
-            .iter()
-            .filter(move |(lease, seen)| seen.live && lease.job == job && lease.shard == shard)
-            .map(|(_, seen)| seen)
+        let of_shard = move |lease: &&Lease| lease.job == job && lease.shard == shard;
+        self.live.iter().filter(of_shard).filter_map(|lease| self.leases.get(lease))
     }
 
     fn die(&mut self, lease: Lease) {
@@ -140,17 +141,19 @@ impl Ledger {
 
     /// The worker reports the lease as over; true if it was live.
     fn report(&mut self, worker: WorkerId, lease: Lease) -> bool {
-        let Some(seen) = self.leases.get_mut(&lease).filter(|seen| seen.worker == worker) else { return false };
+        if self.leases.get(&lease).is_none_or(|seen| seen.worker != worker) {
+            return false;
+        }
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.held.remove(&lease);
         }
-        std::mem::take(&mut seen.live)
+        self.live.remove(&lease)
     }
 
     fn lose(&mut self, worker: WorkerId) {
         let held = self.workers.remove(&worker).map(|worker| worker.held).unwrap_or_default();
         for lease in held {
-            if self.leases.get_mut(&lease).is_some_and(|seen| std::mem::take(&mut seen.live)) {
+            if self.live.remove(&lease) {
                 self.die(lease);
             }
         }
@@ -278,7 +281,6 @@ impl Ledger {
                     worker: *worker,
                     first_row: *first_row,
                     rows: *rows,
-                    live: true,
                     accepted: false,
                     progressed: false,
                     granted_at: self.now,
@@ -288,6 +290,7 @@ impl Ledger {
                     expired: false,
                 };
                 self.leases.insert(*lease, seen);
+                self.live.insert(*lease);
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.held.insert(*lease);
                 }
@@ -299,7 +302,7 @@ impl Ledger {
                 let wanted = self.is_wanted(lease);
                 let Some(seen) = self.leases.get_mut(lease) else { return };
                 seen.cancelled_at.get_or_insert(self.now);
-                if std::mem::take(&mut seen.live) {
+                if self.live.remove(lease) {
                     self.cancelled.push(*lease);
                     if wanted && seen.accepted {
                         self.die(*lease);

@@ -5,7 +5,7 @@ mod network;
 mod workers;
 
 use super::chance::{Chance, Counted, Counts};
-use super::invariants::{AFTER_STEP, ON_EFFECT};
+use super::invariants::{AFTER_STEP, ON_EFFECT, SAMPLED, SAMPLED_STEPS};
 use super::ledger::Ledger;
 use super::process::{Command, Fate, Output, Process, Report};
 use super::workload::{self, JobTruth};
@@ -246,7 +246,8 @@ impl World {
             self.ledger.see_effect(&effect);
             self.carry_out(effect);
         }
-        for (name, holds) in AFTER_STEP {
+        let sampled = if self.steps.is_multiple_of(SAMPLED_STEPS) { SAMPLED } else { &[] };
+        for (name, holds) in AFTER_STEP.iter().chain(sampled) {
             assert!(
                 holds(&self.ledger, &self.core),
                 "invariant {name}: after {event:?} at {}: {:#?}",
