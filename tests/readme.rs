@@ -107,7 +107,8 @@ fn every_dependency_has_its_row_and_every_row_its_dependency() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
-    let documents = ["README", "CONTRIBUTING", "docs/BENCHMARKS", "docs/CLUSTER", "docs/DEPENDENCIES", "examples/README"];
+    let documents =
+        ["README", "CONTRIBUTING", "docs/BENCHMARKS", "docs/CLUSTER", "docs/DEPENDENCIES", "examples/README"];
     for document in documents.map(|name| format!("{name}.md")) {
         let folder = root().join(&document);
         let folder = folder.parent().expect("a file is in a folder");
