@@ -168,6 +168,11 @@ impl Cluster {
         Self { workers: Vec::new(), master, folder, client: None }
     }
 
+    /// A cluster that `up` keeps: `up` stands for the master.
+    pub fn around(up: Node, folder: tempfile::TempDir, client: impl Fn(&[&str]) -> Command + 'static) -> Self {
+        Self { workers: Vec::new(), master: up, folder, client: Some(Box::new(client)) }
+    }
+
     /// Lets clients reach the master by another command.
     pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + 'static) {
         self.client = Some(Box::new(client));
