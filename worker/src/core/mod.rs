@@ -110,6 +110,8 @@ struct Transfer {
     len: u64,
     asked: u64,
     bytes: BytesMut,
+    /// Chunks that came before their turn: the master reads those in flight side by side.
+    early: BTreeMap<u64, Bytes>,
 }
 
 #[derive(Debug)]
@@ -259,7 +261,7 @@ impl WorkerCore {
                 });
                 self.send(WorkerEvent::OutputDelivered { lease, offset, bytes }, effects);
             }
-            WorkerCommand::DeliverInput { lease, offset, bytes } => self.take_input(lease, offset, &bytes, effects),
+            WorkerCommand::DeliverInput { lease, offset, bytes } => self.take_input(lease, offset, bytes, effects),
             WorkerCommand::DrainWorker => self.drain(effects),
         }
     }
@@ -308,9 +310,10 @@ impl WorkerCore {
             ShardInput::Pulled { len } if len > SHARD_INPUT_BYTES_MAX => {
                 return Err(format!("an input of {len} bytes is over the limit of {SHARD_INPUT_BYTES_MAX}"));
             }
-            ShardInput::Pulled { len } => {
-                (TaskInput::Records(Bytes::new()), Some(Transfer { len, asked: 0, bytes: BytesMut::new() }))
-            }
+            ShardInput::Pulled { len } => (
+                TaskInput::Records(Bytes::new()),
+                Some(Transfer { len, asked: 0, bytes: BytesMut::new(), early: BTreeMap::new() }),
+            ),
         };
         let control = Arc::new(AttemptControl::default());
         let task = Task { lease, job, first_row, rows, input, deadline, control };
@@ -335,17 +338,20 @@ impl WorkerCore {
         self.queue.iter_mut().find(|queued| queued.task.lease == lease)?.transfer.as_mut()
     }
 
-    fn take_input(&mut self, lease: Lease, offset: u64, bytes: &[u8], effects: &mut Vec<Effect>) {
+    fn take_input(&mut self, lease: Lease, offset: u64, bytes: Bytes, effects: &mut Vec<Effect>) {
         let Some(transfer) = self.transfer_mut(lease) else { return };
         let expected = transfer.bytes.len() as u64;
-        let fits = offset == expected && !bytes.is_empty() && expected + bytes.len() as u64 <= transfer.len;
-        if !fits {
+        let is_asked_for = (expected..transfer.asked).contains(&offset) && transfer.early.len() < CHUNKS_IN_FLIGHT;
+        if bytes.is_empty() || !is_asked_for || offset + bytes.len() as u64 > transfer.len {
             self.queue.retain(|queued| queued.task.lease != lease);
             let reason = format!("the input from byte {offset} on did not arrive (expected byte {expected})");
             self.send(WorkerEvent::ShardFailed { lease, reason }, effects);
             return;
         }
-        transfer.bytes.extend_from_slice(bytes);
+        transfer.early.insert(offset, bytes);
+        while let Some(chunk) = transfer.early.remove(&(transfer.bytes.len() as u64)) {
+            transfer.bytes.extend_from_slice(&chunk);
+        }
         if (transfer.bytes.len() as u64) < transfer.len {
             self.pull(lease, effects);
         } else if let Some(queued) = self.queue.iter_mut().find(|queued| queued.task.lease == lease)

@@ -205,6 +205,23 @@ fn input_is_pulled_two_chunks_ahead_and_then_runs() {
 }
 
 #[test]
+fn chunks_of_input_may_overtake_each_other() {
+    let mut bench = Bench::new(1, 2);
+    let chunk = CHUNK_BYTES;
+    bench.lease(0, ShardInput::Pulled { len: 2 * chunk as u64 });
+    let mut deliver = |offset: usize, byte: u8| {
+        let bytes = vec![byte; chunk].into();
+        bench.command(WorkerCommand::DeliverInput { lease: lease(0), offset: offset as u64, bytes });
+    };
+    deliver(chunk, 2);
+    deliver(0, 1);
+    match &bench.executed[0].1.input {
+        TaskInput::Records(bytes) => assert_eq!(bytes[..], [vec![1; chunk], vec![2; chunk]].concat()[..]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn input_that_does_not_arrive_fails_the_attempt() {
     let mut bench = Bench::new(1, 2);
     bench.lease(0, ShardInput::Pulled { len: 10 });
