@@ -1,7 +1,7 @@
 //! What master, worker and client of Quipu all speak.
 //!
 //! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
-//! [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
+//! [`math`], [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
 //! and worker say to each other), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`trust`], [`membership`], [`link`], [`config`],
 //! [`telemetry`].
 
@@ -11,6 +11,7 @@ pub mod config;
 pub mod formula;
 pub mod ids;
 pub mod link;
+pub mod math;
 pub mod membership;
 pub mod reduce;
 pub mod render;

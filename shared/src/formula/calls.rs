@@ -4,8 +4,8 @@
 
 use super::error::{ErrorCode, echo};
 use super::functions::{Builtin, FunctionInfo};
-use super::math;
 use super::meter::{Failure, Meter, measure};
+use crate::math::{self, Function2};
 use evalexpr::Value;
 use std::fmt::{self, Write};
 
@@ -97,7 +97,7 @@ pub(super) fn builtin(builtin: Builtin, argument: &Value, meter: &Meter) -> Outc
     };
     match (builtin, operands) {
         (Builtin::Power, Some((base, exponent))) | (Builtin::PowerOnto, Some((exponent, base))) => {
-            Ok(Value::Float(math::power(operand("^", base)?, operand("^", exponent)?)))
+            Ok(Value::Float(Function2::Pow.of(operand("^", base)?, operand("^", exponent)?)))
         }
         (Builtin::Add, Some((left, right))) | (Builtin::AddOnto, Some((right, left))) => add(left, right, meter),
         (Builtin::Meter, _) => {

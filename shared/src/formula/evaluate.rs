@@ -8,13 +8,13 @@ use super::context::RowContext;
 use super::error::{ErrorCode, FormulaError, echo};
 use super::functions::decode;
 use super::limits::FormulaLimits;
-use super::math;
 use super::meter::Failure;
 use super::parse::Formula;
 use super::program::Program;
 use super::scan::Kind;
 use super::stack::with_levels;
 use crate::block::{Block, Column, RowError, RowState, Values};
+use crate::math;
 use crate::spec::{OnError, Scalar};
 use evalexpr::{EvalexprError, Value};
 

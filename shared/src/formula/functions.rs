@@ -1,8 +1,8 @@
 //! The functions of the language: names, arguments and definitions.
 
 use super::calls;
-use super::math;
 use super::meter::{Failure, Meter};
+use crate::math::{Function1, Function2};
 use crate::spec::ColumnType;
 use evalexpr::Value;
 use std::ops::{BitAnd, BitOr, BitXor, Not};
@@ -44,7 +44,8 @@ pub struct FunctionInfo {
 #[derive(Clone, Copy, Debug)]
 enum Body {
     Float(fn(f64) -> f64),
-    FloatPair(fn(f64, f64) -> f64),
+    Math(Function1),
+    MathPair(Function2),
     Test(fn(f64) -> bool),
     Int(fn(i64) -> i64),
     IntPair(fn(i64, i64) -> i64),
@@ -55,8 +56,12 @@ const fn float(name: &'static str, body: fn(f64) -> f64, summary: &'static str) 
     function(name, Arguments::One, Some(ColumnType::Float), summary, Body::Float(body))
 }
 
-const fn pair(name: &'static str, body: fn(f64, f64) -> f64, summary: &'static str) -> FunctionInfo {
-    function(name, Arguments::Exactly(2), Some(ColumnType::Float), summary, Body::FloatPair(body))
+const fn math(name: &'static str, body: Function1, summary: &'static str) -> FunctionInfo {
+    function(name, Arguments::One, Some(ColumnType::Float), summary, Body::Math(body))
+}
+
+const fn pair(name: &'static str, body: Function2, summary: &'static str) -> FunctionInfo {
+    function(name, Arguments::Exactly(2), Some(ColumnType::Float), summary, Body::MathPair(body))
 }
 
 const fn test(name: &'static str, body: fn(f64) -> bool, summary: &'static str) -> FunctionInfo {
@@ -109,28 +114,28 @@ pub static FUNCTIONS: &[FunctionInfo] = &[
     general("if", Exactly(3), None, calls::choose, "the second argument if the first is true, else the third"),
     general("math::abs", One, None, calls::abs, "absolute value, of the argument's type"),
     float("math::sqrt", f64::sqrt, "square root"),
-    float("math::cbrt", libm::cbrt, "cube root"),
-    pair("math::hypot", libm::hypot, "square root of the sum of both squares"),
-    pair("math::pow", math::power, "first to the power of the second, as ^"),
-    float("math::exp", libm::exp, "e to the power"),
-    float("math::exp2", libm::exp2, "2 to the power"),
-    float("math::ln", math::ln, "natural logarithm"),
-    pair("math::log", math::log, "logarithm of the first to the base of the second"),
-    float("math::log2", libm::log2, "logarithm to base 2"),
-    float("math::log10", libm::log10, "logarithm to base 10"),
-    float("math::sin", libm::sin, "sine of radians"),
-    float("math::cos", libm::cos, "cosine of radians"),
-    float("math::tan", libm::tan, "tangent of radians"),
-    float("math::asin", libm::asin, "arc sine in radians"),
-    float("math::acos", libm::acos, "arc cosine in radians"),
-    float("math::atan", libm::atan, "arc tangent in radians"),
-    pair("math::atan2", libm::atan2, "angle of the point (second, first) in radians"),
-    float("math::sinh", libm::sinh, "hyperbolic sine"),
-    float("math::cosh", libm::cosh, "hyperbolic cosine"),
-    float("math::tanh", libm::tanh, "hyperbolic tangent"),
-    float("math::asinh", libm::asinh, "inverse hyperbolic sine"),
-    float("math::acosh", math::acosh, "inverse hyperbolic cosine"),
-    float("math::atanh", libm::atanh, "inverse hyperbolic tangent"),
+    math("math::cbrt", Function1::Cbrt, "cube root"),
+    pair("math::hypot", Function2::Hypot, "square root of the sum of both squares"),
+    pair("math::pow", Function2::Pow, "first to the power of the second, as ^"),
+    math("math::exp", Function1::Exp, "e to the power"),
+    math("math::exp2", Function1::Exp2, "2 to the power"),
+    math("math::ln", Function1::Ln, "natural logarithm"),
+    pair("math::log", Function2::Log, "logarithm of the first to the base of the second"),
+    math("math::log2", Function1::Log2, "logarithm to base 2"),
+    math("math::log10", Function1::Log10, "logarithm to base 10"),
+    math("math::sin", Function1::Sin, "sine of radians"),
+    math("math::cos", Function1::Cos, "cosine of radians"),
+    math("math::tan", Function1::Tan, "tangent of radians"),
+    math("math::asin", Function1::Asin, "arc sine in radians"),
+    math("math::acos", Function1::Acos, "arc cosine in radians"),
+    math("math::atan", Function1::Atan, "arc tangent in radians"),
+    pair("math::atan2", Function2::Atan2, "angle of the point (second, first) in radians"),
+    math("math::sinh", Function1::Sinh, "hyperbolic sine"),
+    math("math::cosh", Function1::Cosh, "hyperbolic cosine"),
+    math("math::tanh", Function1::Tanh, "hyperbolic tangent"),
+    math("math::asinh", Function1::Asinh, "inverse hyperbolic sine"),
+    math("math::acosh", Function1::Acosh, "inverse hyperbolic cosine"),
+    math("math::atanh", Function1::Atanh, "inverse hyperbolic tangent"),
     test("math::is_nan", f64::is_nan, "whether it is NaN"),
     test("math::is_finite", f64::is_finite, "whether it is neither infinite nor NaN"),
     test("math::is_infinite", f64::is_infinite, "whether it is infinite"),
@@ -193,16 +198,33 @@ pub fn find(name: &str) -> Option<&'static FunctionInfo> {
     FUNCTIONS.iter().find(|info| info.name == name)
 }
 
+/// A function of the room of mathematics.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MathFunction {
+    One(Function1),
+    Two(Function2),
+}
+
 impl FunctionInfo {
+    /// The function of the room of mathematics that it is.
+    pub(super) fn math_function(&self) -> Option<MathFunction> {
+        match self.body {
+            Body::Math(function) => Some(MathFunction::One(function)),
+            Body::MathPair(function) => Some(MathFunction::Two(function)),
+            _ => None,
+        }
+    }
+
     /// Calls the function with evalexpr's argument: one value, or a tuple of several.
     pub(super) fn call(&self, argument: &Value, meter: &Meter) -> Result<Value, Failure> {
         match self.body {
             Body::Float(body) => Ok(Value::Float(body(calls::number(self, argument)?))),
             Body::Test(body) => Ok(Value::Boolean(body(calls::number(self, argument)?))),
             Body::Int(body) => Ok(Value::Int(body(calls::int(self, argument)?))),
-            Body::FloatPair(body) => {
+            Body::Math(body) => Ok(Value::Float(body.of(calls::number(self, argument)?))),
+            Body::MathPair(body) => {
                 let [a, b] = calls::exactly(self, argument)?;
-                Ok(Value::Float(body(calls::number(self, a)?, calls::number(self, b)?)))
+                Ok(Value::Float(body.of(calls::number(self, a)?, calls::number(self, b)?)))
             }
             Body::IntPair(body) => {
                 let [a, b] = calls::exactly(self, argument)?;

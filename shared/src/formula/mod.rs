@@ -2,8 +2,9 @@
 //!
 //! The language is evalexpr 11.3.1 and [`evalexpr::build_operator_tree`] is the only parser. Around it stand, in reading
 //! order: [`limits`], an iterative scan of the text ([`scan`], [`grammar`]), the parsed and validated tree
-//! ([`Formula`]), static checks against a symbol table ([`check`], [`notes`]), the functions ([`functions`], [`math`]),
-//! the rewritten tree that evalexpr evaluates ([`program`]) in a bounded context ([`context`]), and the [`Evaluator`].
+//! ([`Formula`]), static checks against a symbol table ([`check`], [`notes`]), the functions ([`functions`]),
+//! the rewritten tree that evalexpr evaluates ([`program`]) in a bounded context ([`context`]), the [`Evaluator`], and the
+//! [`typed`] form that engines compile.
 
 mod calls;
 mod check;
@@ -15,7 +16,6 @@ mod grammar;
 pub mod hostile;
 mod limits;
 mod literal;
-mod math;
 mod meter;
 mod notes;
 mod parse;
@@ -25,6 +25,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub mod typed;
 
 pub use check::Symbols;
 pub use error::{ErrorCode, FormulaError};
