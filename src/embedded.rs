@@ -5,7 +5,7 @@ use quipu_master::dispatcher::{DispatcherArgs, DispatcherMessage};
 use quipu_master::jobs::admission::Admission;
 use quipu_master::service::{MasterService, ResultPlace};
 use quipu_master::tree::MasterTree;
-use quipu_shared::config::LimitsConfig;
+use quipu_shared::config::{LimitsConfig, TierChoice};
 use quipu_shared::ids::{Generation, NodeId, Role, WorkerId};
 use quipu_shared::service::JobService;
 use quipu_shared::wire::WorkerCommand;
@@ -42,7 +42,7 @@ impl Embedded {
     ///
     /// # Errors
     /// Where a thread can't be started.
-    pub async fn start(slots: u32, limits: &LimitsConfig) -> Result<Self, StartError> {
+    pub async fn start(slots: u32, tier: TierChoice, limits: &LimitsConfig) -> Result<Self, StartError> {
         let slots = match slots {
             0 => std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
             slots => slots,
@@ -67,6 +67,7 @@ impl Embedded {
             slots,
             credits: slots * CREDITS_PER_SLOT,
             zone: "embedded".into(),
+            tier,
         };
         let worker = WorkerTree::start(WorkerTreeArgs { identity, embedded: true, before_task: None }).await?;
         let introducer = tokio::spawn(introduce(master.dispatcher(), worker.agent()));
@@ -179,7 +180,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn job_survives_the_death_of_its_dispatcher_and_of_its_agent() {
-        let cluster = Embedded::start(2, &LimitsConfig::default()).await.expect("starts");
+        let cluster = Embedded::start(2, TierChoice::Auto, &LimitsConfig::default()).await.expect("starts");
         let service = cluster.service();
         let rows = 3_000_000;
         let job = service.submit(sweep(rows)).await.expect("accepted");

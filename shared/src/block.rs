@@ -84,8 +84,14 @@ pub struct Values {
     pub column: Column,
     /// One state a row.
     pub states: Vec<RowState>,
-    /// Failed rows in row order, whatever `--on-error` made of them.
+    /// Failed rows in row order, whatever `--on-error` made of them. After the first ones they may lack code and message.
     pub errors: Vec<RowError>,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self { first_row: 0, column: Column::Float(Vec::new()), states: Vec::new(), errors: Vec::new() }
+    }
 }
 
 /// Why a row failed.

@@ -19,7 +19,7 @@ pub(crate) async fn open(settings: &Config) -> Result<Cluster, Failure> {
             trust(settings, &mut config)?;
             Ok(Cluster::connect(config)?)
         }
-        None => Ok(Cluster::embedded_within(settings.worker.slots, &settings.limits).await?),
+        None => Ok(Cluster::embedded_within(settings.worker.slots, settings.worker.tier, &settings.limits).await?),
     }
 }
 

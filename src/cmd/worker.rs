@@ -101,6 +101,7 @@ impl WorkerArgs {
             gossip: parts.gossip,
             link,
             drain_patience: Duration::from_millis(config.worker.drain_ms),
+            tier: config.worker.tier,
         })
         .await
         .map_err(|error| failed(&error))?;

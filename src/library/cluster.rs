@@ -7,7 +7,7 @@ use crate::library::output::Output;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use quipu_shared::config::LimitsConfig;
+use quipu_shared::config::{LimitsConfig, TierChoice};
 use quipu_shared::ids::JobId;
 use quipu_shared::render::EvalOutcome;
 use quipu_shared::service::{JobService, JobView, ServiceError, SubmitRequest};
@@ -26,12 +26,12 @@ impl Cluster {
     /// A cluster inside this process with this many executors; 0 means one a core. Nothing listens, and it ends with
     /// its last handle.
     pub async fn embedded(slots: u32) -> Result<Self, Error> {
-        Self::embedded_within(slots, &LimitsConfig::default()).await
+        Self::embedded_within(slots, TierChoice::Auto, &LimitsConfig::default()).await
     }
 
-    /// The same with other limits than the default ones.
-    pub async fn embedded_within(slots: u32, limits: &LimitsConfig) -> Result<Self, Error> {
-        let embedded = Embedded::start(slots, limits).await?;
+    /// The same with formulas evaluated by a tier of one's choice, and other limits than the default ones.
+    pub async fn embedded_within(slots: u32, tier: TierChoice, limits: &LimitsConfig) -> Result<Self, Error> {
+        let embedded = Embedded::start(slots, tier, limits).await?;
         Ok(Self { service: embedded.service(), _embedded: Some(Arc::new(embedded)) })
     }
 

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod core;
+pub mod engine;
 pub mod executor;
 pub mod node;
 pub mod task;

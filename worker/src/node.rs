@@ -3,6 +3,7 @@
 use crate::agent::{AgentMessage, SendToMaster};
 use crate::core::WorkerIdentity;
 use crate::tree::{WorkerTree, WorkerTreeArgs};
+use quipu_shared::config::TierChoice;
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::{LinkConfig, LinkError, LinkEvent, PeerId, WorkerLink};
 use quipu_shared::membership::{Gossip, GossipConfig, GossipError, GossipHandle, MemberEvent, Membership};
@@ -26,6 +27,8 @@ pub struct WorkerNodeConfig {
     pub link: LinkConfig,
     /// How long a draining worker may take before it leaves all the same.
     pub drain_patience: Duration,
+    /// Who evaluates formulas.
+    pub tier: TierChoice,
 }
 
 /// Why a worker can't start or go on.
@@ -68,6 +71,7 @@ impl WorkerNode {
             slots: facts.slots,
             credits: facts.slots * CREDITS_PER_SLOT,
             zone: facts.zone.clone(),
+            tier: config.tier,
         };
         let node_id = identity.node_id.clone();
         let gossip = Gossip::start(config.gossip).await?;

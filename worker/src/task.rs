@@ -1,6 +1,7 @@
 //! What an executor is given: one attempt at one shard.
 
 use bytes::Bytes;
+use quipu_shared::config::TierChoice;
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::JobId;
 use quipu_shared::spec::JobSpec;
@@ -21,13 +22,20 @@ pub struct OpenJob {
     /// W3C trace context of the client's command.
     pub traceparent: Option<String>,
     limits: FormulaLimits,
+    tier: TierChoice,
     prepared: OnceLock<Result<PreparedJob, PreparedJobError>>,
 }
 
 impl OpenJob {
     /// A job that no executor has looked at yet.
-    pub fn new(id: JobId, spec: Arc<JobSpec>, limits: FormulaLimits, traceparent: Option<String>) -> Self {
-        Self { id, spec, traceparent, limits, prepared: OnceLock::new() }
+    pub fn new(
+        id: JobId,
+        spec: Arc<JobSpec>,
+        limits: FormulaLimits,
+        tier: TierChoice,
+        traceparent: Option<String>,
+    ) -> Self {
+        Self { id, spec, traceparent, limits, tier, prepared: OnceLock::new() }
     }
 
     /// The trace that the job belongs to; empty without one.
@@ -41,7 +49,10 @@ impl OpenJob {
     /// # Errors
     /// Whatever the spec has wrong; the master has checked it, so this means different versions or limits.
     pub fn prepared(&self) -> Result<&PreparedJob, PreparedJobError> {
-        self.prepared.get_or_init(|| PreparedJob::new(&self.spec, self.limits.clone())).as_ref().map_err(Clone::clone)
+        self.prepared
+            .get_or_init(|| PreparedJob::new(&self.spec, self.limits.clone(), self.tier))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 }
 

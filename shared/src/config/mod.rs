@@ -173,12 +173,37 @@ pub struct WorkerConfig {
     pub zone: String,
     /// How long a worker that leaves may finish what it has.
     pub drain_ms: u64,
+    /// Who evaluates formulas.
+    pub tier: TierChoice,
+}
+
+/// Who evaluates formulas: the values are the same, the speed is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TierChoice {
+    /// By expected cost.
+    #[default]
+    Auto,
+    /// evalexpr alone, row by row.
+    Evalexpr,
+    /// The vectorised interpreter; no machine code is made.
+    Interpreter,
+    /// Machine code from the first block on.
+    Jit,
 }
 
 impl Default for WorkerConfig {
     fn default() -> Self {
         let gossip = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { node_id: None, rpc: None, gossip, slots: 0, zone: String::new(), drain_ms: 60_000 }
+        Self {
+            node_id: None,
+            rpc: None,
+            gossip,
+            slots: 0,
+            zone: String::new(),
+            drain_ms: 60_000,
+            tier: TierChoice::Auto,
+        }
     }
 }
 

@@ -104,12 +104,26 @@ impl Evaluator {
     /// are not evaluated, and can't fail.
     pub fn evaluate_where(&mut self, block: &Block, selected: Option<&[bool]>, on_error: OnError) -> Values {
         let formula = self.formula.clone();
+        let program = self.program_for(&formula, block);
+        with_levels(program.depth(), || self.rows(program, block, selected, on_error))
+    }
+
+    /// Evaluates one row of a block, by its index there, whatever its nulls.
+    ///
+    /// # Errors
+    /// Why the row fails.
+    pub fn evaluate_row(&mut self, block: &Block, index: usize) -> Result<Scalar, FormulaError> {
+        let formula = self.formula.clone();
+        let program = self.program_for(&formula, block);
+        with_levels(program.depth(), || self.fill(block, index).and_then(|()| self.row(program)).map(into_scalar))
+    }
+
+    fn program_for<'f>(&mut self, formula: &'f Formula, block: &Block) -> &'f Program {
         let text = self
             .inputs
             .iter()
             .any(|input| matches!(block.columns.get(input.column), Some(Column::String(_) | Column::Mixed(_))));
-        let program = self.program(&formula, text);
-        with_levels(program.depth(), || self.rows(program, block, selected, on_error))
+        self.program(formula, text)
     }
 
     /// The cheapest program that is safe for the values at hand.

@@ -6,6 +6,7 @@
 use crate::task::{AttemptControl, OpenJob, Task, TaskInput};
 use bytes::{Bytes, BytesMut};
 use quipu_shared::block::RowError;
+use quipu_shared::config::TierChoice;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
     CHUNK_BYTES, CHUNKS_IN_FLIGHT, Hello, INLINE_BYTES_MAX, Lease, Payload, ShardInput, ShardOutput, WorkerCommand,
@@ -52,6 +53,8 @@ pub struct WorkerIdentity {
     pub credits: u32,
     /// Zone.
     pub zone: String,
+    /// Who evaluates formulas here.
+    pub tier: TierChoice,
 }
 
 /// What happens to a worker.
@@ -236,7 +239,7 @@ impl WorkerCore {
                 tracing::error!(error = reason, "the master refuses this worker");
             }
             WorkerCommand::OpenJob { job, spec, limits, traceparent } => {
-                self.jobs.insert(job, Arc::new(OpenJob::new(job, spec, limits, traceparent)));
+                self.jobs.insert(job, Arc::new(OpenJob::new(job, spec, limits, self.identity.tier, traceparent)));
             }
             WorkerCommand::CloseJob { job } => self.close_job(job, effects),
             WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms } => {

@@ -40,6 +40,7 @@ impl Bench {
             slots,
             credits,
             zone: String::new(),
+            tier: Default::default(),
         };
         let mut bench = Self { core: WorkerCore::new(identity, false), sent: vec![], executed: vec![], left: false };
         for slot in 0..slots as usize {

@@ -1,8 +1,11 @@
 //! A job made ready to run: its formulas parsed, its source built. Once a process and job.
 
-use quipu_shared::formula::{Evaluator, Formula, FormulaError, FormulaLimits};
+use crate::engine::Plan;
+use quipu_shared::config::TierChoice;
+use quipu_shared::formula::{Formula, FormulaError, FormulaLimits};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
-use quipu_shared::spec::{JobKind, JobSpec};
+use quipu_shared::spec::{ColumnType, JobKind, JobSpec};
+use std::sync::Arc;
 
 /// Why a job can't be run here.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,9 +23,9 @@ pub struct PreparedJob {
     /// Limits on its formulas, as the master has them.
     pub limits: FormulaLimits,
     /// What is computed; none for `eval`, whose formulas come with each shard.
-    pub formula: Option<Formula>,
+    pub formula: Option<Arc<Plan>>,
     /// Which rows of a table count.
-    pub condition: Option<Formula>,
+    pub condition: Option<Arc<Plan>>,
     /// Where generated rows come from.
     pub source: Option<Box<dyn RowSource>>,
     /// The inputs, in the order of a block's columns.
@@ -42,20 +45,21 @@ impl PreparedJob {
     ///
     /// # Errors
     /// Where its formula or its source is not valid.
-    pub fn new(spec: &JobSpec, limits: FormulaLimits) -> Result<Self, PreparedJobError> {
+    pub fn new(spec: &JobSpec, limits: FormulaLimits, tier: TierChoice) -> Result<Self, PreparedJobError> {
         let source_error = |error: &dyn std::fmt::Display| PreparedJobError::Source(error.to_string());
         let mut job =
             Self { limits, formula: None, condition: None, source: None, variables: Vec::new(), wanted: Vec::new() };
-        match &spec.kind {
-            JobKind::Eval { .. } => {}
+        let mut types: Vec<ColumnType> = Vec::new();
+        let (formula, condition) = match &spec.kind {
+            JobKind::Eval { .. } => return Ok(job),
             JobKind::Sweep { formula, axes, .. } => {
-                job.formula = Some(Formula::parse(formula, &job.limits)?);
                 job.source = Some(Box::new(SweepSource::new(axes).map_err(|error| source_error(&error))?));
+                (Formula::parse(formula, &job.limits)?, None)
             }
             JobKind::Sample { formula, rows, seed, draws, .. } => {
-                job.formula = Some(Formula::parse(formula, &job.limits)?);
                 let source = SampleSource::new(draws, *rows, *seed).map_err(|error| source_error(&error))?;
                 job.source = Some(Box::new(source));
+                (Formula::parse(formula, &job.limits)?, None)
             }
             JobKind::Map { formula, condition, schema, .. } => {
                 let formula = Formula::parse(formula, &job.limits)?;
@@ -69,20 +73,19 @@ impl PreparedJob {
                     if reads(&column.variable) {
                         job.wanted.push(index);
                         job.variables.push(column.variable.clone());
+                        types.push(column.ty);
                     }
                 }
-                job.formula = Some(formula);
-                job.condition = condition;
+                (formula, condition)
             }
-        }
+        };
         if let Some(source) = &job.source {
             job.variables = source.variables().to_vec();
+            types = source.column_types().to_vec();
         }
+        let columns: Vec<(String, ColumnType)> = job.variables.iter().cloned().zip(types).collect();
+        let plan = |formula| Arc::new(Plan::new(&formula, &columns, &spec.bindings, &job.limits, tier));
+        (job.formula, job.condition) = (Some(plan(formula)), condition.map(plan));
         Ok(job)
-    }
-
-    /// An evaluator of the job's formula, for one executor.
-    pub fn evaluator(&self, formula: &Formula, spec: &JobSpec) -> Evaluator {
-        Evaluator::new(formula, &self.variables, &spec.bindings, &self.limits)
     }
 }

@@ -4,11 +4,12 @@
 //! between the formulas of an `eval`) the attempt looks whether it was cancelled or its time is over.
 
 use crate::core::RawOutput;
+use crate::engine::Engine;
 use crate::executor::prepare::{PreparedJob, PreparedJobError};
 use crate::task::{Task, TaskInput};
 use bytes::Bytes;
 use quipu_shared::BLOCK_ROWS;
-use quipu_shared::block::{Block, RowError, RowState, Values};
+use quipu_shared::block::{Block, Column, RowError, RowState, Values};
 use quipu_shared::formula::{Evaluator, Formula, FormulaError, Symbols};
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::render::{EvalFailure, MapRenderer, RowRenderer, write_eval_line};
@@ -169,8 +170,11 @@ impl Rows for TableRows<'_> {
 struct Shard<'a> {
     task: &'a Task,
     spec: &'a JobSpec,
-    evaluator: Evaluator,
-    condition: Option<Evaluator>,
+    formula: Engine,
+    condition: Option<Engine>,
+    /// Buffers of the condition's values.
+    tested: Values,
+    selected: Vec<bool>,
     reducers: Option<ReducerSet>,
     out: Vec<u8>,
     rows: u64,
@@ -181,7 +185,7 @@ struct Shard<'a> {
 impl<'a> Shard<'a> {
     fn new(task: &'a Task, prepared: &PreparedJob) -> Result<Self, RunError> {
         let spec = &*task.job.spec;
-        let formula = prepared.formula.as_ref().ok_or_else(|| RunError::Input("the job has no formula".into()))?;
+        let plan = prepared.formula.as_ref().ok_or_else(|| RunError::Input("the job has no formula".into()))?;
         let reducers = match spec.reductions.is_empty() {
             true => None,
             false => Some(
@@ -192,8 +196,10 @@ impl<'a> Shard<'a> {
         Ok(Self {
             task,
             spec,
-            evaluator: prepared.evaluator(formula, spec),
-            condition: prepared.condition.as_ref().map(|condition| prepared.evaluator(condition, spec)),
+            formula: Engine::new(plan),
+            condition: prepared.condition.as_ref().map(Engine::new),
+            tested: Values::default(),
+            selected: Vec::new(),
             reducers,
             out: Vec::new(),
             rows: 0,
@@ -204,9 +210,10 @@ impl<'a> Shard<'a> {
 
     fn run(mut self, mut rows: impl Rows) -> Result<RawOutput, RunError> {
         let mut block = Block::default();
+        let mut values = Values::default();
         while rows.next(&mut block)? {
             check_time(self.task)?;
-            let mut values = self.evaluate(&block);
+            self.evaluate(&block, &mut values);
             self.reduce(&block, &mut values);
             self.rows += block.len as u64;
             self.task.control.add_rows(block.len as u64);
@@ -246,30 +253,40 @@ impl<'a> Shard<'a> {
     }
 
     /// Evaluates the condition, then the formula on the rows for which it holds.
-    fn evaluate(&mut self, block: &Block) -> Values {
+    fn evaluate(&mut self, block: &Block, values: &mut Values) {
+        let on_error = self.spec.on_error;
         let Some(condition) = &mut self.condition else {
-            return self.evaluator.evaluate(block, self.spec.on_error);
+            return self.formula.evaluate(block, None, on_error, values);
         };
-        let mut tested = condition.evaluate(block, self.spec.on_error);
-        let mut selected = vec![false; block.len];
-        for (row, selected) in selected.iter_mut().enumerate() {
-            if tested.states[row] != RowState::Valid {
-                continue;
+        let Self { tested, selected, .. } = self;
+        condition.evaluate(block, None, on_error, tested);
+        selected.clear();
+        match &tested.column {
+            Column::Boolean(holds) => {
+                let rows = tested.states.iter().zip(holds);
+                selected.extend(rows.map(|(state, holds)| *state == RowState::Valid && *holds));
             }
-            match tested.column.get(row) {
-                Scalar::Boolean(holds) => *selected = holds,
-                _ => tested.errors.push(RowError {
-                    row: block.first_row + row as u64,
-                    code: "condition_not_boolean".into(),
-                    message: "the condition (--where) is neither true nor false; compare something".into(),
-                }),
+            column => {
+                selected.resize(block.len, false);
+                for (row, selected) in selected.iter_mut().enumerate() {
+                    if tested.states[row] != RowState::Valid {
+                        continue;
+                    }
+                    match column.get(row) {
+                        Scalar::Boolean(holds) => *selected = holds,
+                        _ => tested.errors.push(RowError {
+                            row: block.first_row + row as u64,
+                            code: "condition_not_boolean".into(),
+                            message: "the condition (--where) is neither true nor false; compare something".into(),
+                        }),
+                    }
+                }
             }
         }
-        let mut values = self.evaluator.evaluate_where(block, Some(&selected), self.spec.on_error);
+        self.formula.evaluate(block, Some(selected), on_error, values);
         if !tested.errors.is_empty() {
-            // A bad row has failed in the condition already.
-            values.errors.retain(|error| tested.errors.iter().all(|earlier| earlier.row != error.row));
-            if self.spec.on_error == OnError::Null {
+            // Rows that failed in the condition are not selected, so that none fails twice.
+            if on_error == OnError::Null {
                 for error in &tested.errors {
                     if let Some(state) = values.states.get_mut((error.row - block.first_row) as usize) {
                         *state = RowState::Null;
@@ -279,7 +296,6 @@ impl<'a> Shard<'a> {
             values.errors.append(&mut tested.errors);
             values.errors.sort_by_key(|error| error.row);
         }
-        values
     }
 }
 

@@ -102,7 +102,9 @@ impl Lowerer<'_> {
             renamed[index] = instructions.len() as Register;
             instructions.push(instruction);
         }
-        TypedFormula { inputs, instructions, result: renamed[result as usize] }
+        let column = |name: &String| self.variables.iter().position(|(known, _)| known == name);
+        let reads = self.formula.names().inputs.iter().filter_map(column).collect();
+        TypedFormula { inputs, instructions, result: renamed[result as usize], reads }
     }
 
     fn emit(&mut self, operation: Operation, ty: ValueType) -> Lowered<Register> {

@@ -183,9 +183,15 @@ pub struct TypedFormula {
     inputs: Vec<Input>,
     instructions: Vec<Instruction>,
     result: Register,
+    reads: Vec<usize>,
 }
 
 impl TypedFormula {
+    /// The columns whose nulls make a row null: those that the formula reads, even where their value is of no use.
+    pub fn reads(&self) -> &[usize] {
+        &self.reads
+    }
+
     /// The columns that it reads, each once. A column that is only overwritten is not among them.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
