@@ -6,6 +6,7 @@ mod cluster;
 mod completions;
 mod config;
 mod eval;
+mod explain;
 #[cfg(test)]
 mod fake;
 mod formulas;
@@ -198,6 +199,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Compute a formula for many random draws
     Sample(sample::SampleArgs),
+    /// Show how a formula is evaluated, and what it costs
+    Explain(explain::ExplainArgs),
     /// List, watch and end jobs of a cluster
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -229,6 +232,7 @@ impl Command {
             Self::Map(args) => args.run(context).await,
             Self::Sweep(args) => args.run(context).await,
             Self::Sample(args) => args.run(context).await,
+            Self::Explain(args) => args.run(context),
             Self::Job(command) => command.run(context).await,
             Self::Node(command) => command.run(context).await,
             Self::Status(args) => args.run(context).await,
@@ -248,7 +252,7 @@ impl Command {
 
     /// Whether it talks to a cluster; the others do without the threads of a runtime.
     fn needs_runtime(&self) -> bool {
-        !matches!(self, Self::Config(_) | Self::Secret(_) | Self::Completions(_))
+        !matches!(self, Self::Explain(_) | Self::Config(_) | Self::Secret(_) | Self::Completions(_))
     }
 }
 

@@ -34,7 +34,8 @@ fn typed(source: &dyn RowSource) -> Vec<(String, Option<ColumnType>)> {
     source.variables().iter().cloned().zip(source.column_types().iter().copied().map(Some)).collect()
 }
 
-fn type_of(value: &Scalar) -> Option<ColumnType> {
+/// The type of a bound value, where a column may have it.
+pub(crate) fn type_of(value: &Scalar) -> Option<ColumnType> {
     match value {
         Scalar::Int(_) => Some(ColumnType::Int),
         Scalar::Float(_) => Some(ColumnType::Float),

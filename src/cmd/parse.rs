@@ -45,6 +45,18 @@ pub(crate) fn vars_only(text: &str) -> Result<VarsOnly, String> {
     Ok(list.into())
 }
 
+/// The list of `--types`, as one value for clap.
+pub(crate) type Types = Arc<[(String, ColumnType)]>;
+
+/// `a=float,b=int`.
+pub(crate) fn types(text: &str) -> Result<Types, String> {
+    let part = |part: &str| {
+        let (name, ty) = part.split_once('=').ok_or("write it as NAME=TYPE, such as x=float")?;
+        Ok((variable(name)?, column_type(ty.trim())?))
+    };
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(part).collect()
+}
+
 /// `int`, `float`, `boolean` or `string`.
 pub(crate) fn column_type(text: &str) -> Result<ColumnType, String> {
     match text {

@@ -99,6 +99,7 @@ fn every_key_can_be_set_from_the_environment() {
         ("master.http", "0.0.0.0:1"),
         ("master.node_id", "m-1"),
         ("worker.node_id", "w-1"),
+        ("worker.tier", "interpreter"),
         ("scheduler.lease_ttl_ms", "4000"),
     ]);
     let mut place = Place::new();

@@ -16,7 +16,7 @@ mod ranges;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Plan, Tier};
+pub use plan::{JIT_ROWS_MIN, Plan, Tier};
 
 use interpreter::Registers;
 use lanes::Checks;

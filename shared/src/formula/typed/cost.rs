@@ -1,6 +1,7 @@
 //! What a typed formula costs a row, by estimate: enough to choose a tier, to size shards and to tell users.
 
 use super::{BinaryOperation, Operation, TypedFormula, UnaryOperation};
+use crate::formula::parse::Formula;
 use crate::math::Function2;
 
 /// Nanoseconds a row of an operation over blocks that are in cache, on a machine of 2020s make with 256-bit vectors.
@@ -21,9 +22,11 @@ impl TypedFormula {
     }
 }
 
-/// Nanoseconds a row where evalexpr evaluates a tree of this many nodes.
-pub fn tree_cost_ns(nodes: usize) -> f64 {
-    nodes as f64 * TREE_NODE_NS
+impl Formula {
+    /// Nanoseconds a row where evalexpr evaluates it.
+    pub fn tree_cost_ns(&self) -> f64 {
+        self.tree().nodes() as f64 * TREE_NODE_NS
+    }
 }
 
 fn cost_of(operation: Operation) -> f64 {

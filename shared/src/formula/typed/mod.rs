@@ -5,7 +5,7 @@
 //! that can fail is removed: a row fails in this form exactly where it fails in evalexpr, which then gives its error.
 //! What the form does not take (strings, tuples as values, a type that depends on data) is [`Untyped`], with the reason.
 
-pub mod cost;
+mod cost;
 mod fold;
 mod lower;
 #[cfg(test)]
@@ -269,13 +269,13 @@ impl ValueType {
     }
 }
 
-/// One instruction a line, as `%3 = add.int %0 %1`.
+/// One instruction a line, as `%3 = AddInt %0 %1: int`, and the result.
 impl fmt::Display for TypedFormula {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (register, instruction) in self.instructions.iter().enumerate() {
             write!(f, "%{register} = ")?;
             match instruction.operation {
-                Operation::Input(index) => write!(f, "column {index}")?,
+                Operation::Input(index) => write!(f, "column {}", self.inputs[index as usize].column)?,
                 Operation::Constant(bits) => match instruction.ty {
                     ValueType::Int => write!(f, "{}", bits as i64)?,
                     ValueType::Float => write!(f, "{:?}", f64::from_bits(bits))?,

@@ -40,7 +40,7 @@ fn constants_are_bound_and_folded() {
 fn operations_that_can_fail_stay() {
     assert_eq!(
         shown("i / j; 1.5"),
-        "%0 = column 0: int\n%1 = column 1: int\n%2 = DivInt %0 %1: int\n%3 = 1.5: float\nresult %3"
+        "%0 = column 2: int\n%1 = column 3: int\n%2 = DivInt %0 %1: int\n%3 = 1.5: float\nresult %3"
     );
     assert_eq!(shown("x / y; 1.5"), "%0 = 1.5: float\nresult %0");
     let overflow = shown("if(true, 1, 9223372036854775807 + 1)");
