@@ -4,8 +4,52 @@
 //! functions, the engine a block at a time. A block's value at an index is what the function of one value gives, bit
 //! for bit, whatever the vector width of the machine.
 //!
-//! What IEEE 754 defines exactly is the standard library's; the rest is libm's port of musl in Rust, pinned by the
-//! lock file, so that every platform computes the same bits.
+//! What IEEE 754 defines exactly is the standard library's. The rest are kernels of our own, without branches, tables or
+//! fused operations, so that compilers turn a loop over them into vector code. They stand here because no crate is all
+//! of stable, permissive and vectorised at once without other bits where a machine can fuse: `sleef` needs nightly,
+//! `wide` is a few ulps off and fuses by target, `pxfm`, `core-math` and `libm` compute one value at a time from tables.
+//! libm still serves what is rare: the sine, cosine and tangent of large arguments.
+
+mod blocks;
+mod exp;
+mod kernels;
+mod log;
+mod parts;
+mod power;
+mod trig;
+
+use blocks::{Kernel1, Kernel2};
+use kernels::Swapped;
+
+/// `$body` with the kernel of a function as type `$kernel`.
+macro_rules! with_kernel1 {
+    ($function:expr, $kernel:ident => $body:expr) => {
+        with_kernel1!(@ $function, $kernel => $body; Cbrt Exp Exp2 Ln Log2 Log10 Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh)
+    };
+    (@ $function:expr, $kernel:ident => $body:expr; $($name:ident)+) => {
+        match $function {
+            $(Self::$name => {
+                type $kernel = kernels::$name;
+                $body
+            })+
+        }
+    };
+}
+
+/// `$body` with the kernel of a function as type `$kernel`.
+macro_rules! with_kernel2 {
+    ($function:expr, $kernel:ident => $body:expr) => {
+        with_kernel2!(@ $function, $kernel => $body; Pow Log Atan2 Hypot Rem)
+    };
+    (@ $function:expr, $kernel:ident => $body:expr; $($name:ident)+) => {
+        match $function {
+            $(Self::$name => {
+                type $kernel = kernels::$name;
+                $body
+            })+
+        }
+    };
+}
 
 /// Functions of one float that are not exact operations of IEEE 754.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,35 +141,12 @@ impl Function1 {
 
     /// Of one value.
     pub fn of(self, x: f64) -> f64 {
-        match self {
-            Self::Cbrt => libm::cbrt(x),
-            Self::Exp => libm::exp(x),
-            Self::Exp2 => libm::exp2(x),
-            Self::Ln => libm::log(x),
-            Self::Log2 => libm::log2(x),
-            Self::Log10 => libm::log10(x),
-            Self::Sin => libm::sin(x),
-            Self::Cos => libm::cos(x),
-            Self::Tan => libm::tan(x),
-            Self::Asin => libm::asin(x),
-            Self::Acos => libm::acos(x),
-            Self::Atan => libm::atan(x),
-            Self::Sinh => libm::sinh(x),
-            Self::Cosh => libm::cosh(x),
-            Self::Tanh => libm::tanh(x),
-            Self::Asinh => libm::asinh(x),
-            // NaN below 1, where libm's gives infinity for some large negative numbers.
-            Self::Acosh if x < 1.0 => f64::NAN,
-            Self::Acosh => libm::acosh(x),
-            Self::Atanh => libm::atanh(x),
-        }
+        with_kernel1!(self, K => K::of(x))
     }
 
     /// Of each value of a block; `out` is as long as `x`.
     pub fn over(self, x: &[f64], out: &mut [f64]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = self.of(*x);
-        }
+        with_kernel1!(self, K => blocks::each1::<K>(x, out));
     }
 }
 
@@ -135,29 +156,28 @@ impl Function2 {
 
     /// Of one pair; `Pow` of (1, y) and (x, 0) is 1 for every x and y, NaN included.
     pub fn of(self, x: f64, y: f64) -> f64 {
-        match self {
-            Self::Pow => libm::pow(x, y),
-            Self::Log => libm::log(x) / libm::log(y),
-            Self::Atan2 => libm::atan2(x, y),
-            Self::Hypot => libm::hypot(x, y),
-            Self::Rem => x % y,
-        }
+        with_kernel2!(self, K => K::of(x, y))
     }
 
     /// Of each pair of a block; slices are as long as `out`.
     pub fn over(self, x: Argument<'_>, y: Argument<'_>, out: &mut [f64]) {
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = self.of(x.at(i), y.at(i));
+        match (x, y) {
+            (Argument::Each(x), Argument::Each(y)) => with_kernel2!(self, K => blocks::each2::<K>(x, y, out)),
+            (Argument::Each(x), Argument::All(y)) => self.over_firsts(x, y, out),
+            (Argument::All(x), Argument::Each(y)) => {
+                with_kernel2!(self, K => blocks::each_first::<Swapped<K>>(y, x, out));
+            }
+            (Argument::All(x), Argument::All(y)) => out.fill(self.of(x, y)),
         }
     }
-}
 
-impl Argument<'_> {
-    #[inline(always)]
-    fn at(self, i: usize) -> f64 {
+    /// One second argument for all rows, which for powers may be one that takes a single operation.
+    fn over_firsts(self, x: &[f64], y: f64, out: &mut [f64]) {
         match self {
-            Self::Each(values) => values[i],
-            Self::All(value) => value,
+            Self::Pow if y == 2.0 => blocks::each1::<kernels::Square>(x, out),
+            Self::Pow if y == 0.5 => blocks::each1::<kernels::Root>(x, out),
+            Self::Pow if y == -1.0 => blocks::each1::<kernels::Inverse>(x, out),
+            _ => with_kernel2!(self, K => blocks::each_first::<K>(x, y, out)),
         }
     }
 }
