@@ -171,6 +171,7 @@ mod tests {
             symbols: Default::default(),
             on_error: Default::default(),
             reductions: vec![Reduction::Count, Reduction::Sum],
+            exact: false,
             format: Default::default(),
             deadline_ms: None,
             name: None,

@@ -43,6 +43,23 @@ fn reductions_off_a_terminal_are_the_versioned_document() {
 }
 
 #[test]
+fn exact_reductions_are_rounded_once_and_refuse_quantiles() {
+    let args = ["sweep", "x", "--over", "x=1e16,0.1,0.2,-1e16", "-O", "csv", "--reduce"];
+    let exact = |reductions| run(&[&args[..], &[reductions, "--exact"]].concat());
+    // 0.1 + 0.2 without a rounding before the last.
+    assert_eq!(exact("sum,count").ok(), "reduction,value\nsum,0.30000000000000004\ncount,4\n");
+    assert_ne!(run(&[&args[..], &["sum"]].concat()).ok(), "reduction,value\nsum,0.30000000000000004\n");
+    let err = exact("sum,quantile(0.5)").fails(2);
+    assert!(err.contains("quantile(0.5) can't be exact") && err.contains("leave out --exact"), "{err}");
+    let err = run(&["sweep", "x", "--over", "x=1,2", "--exact"]).fails(2);
+    assert!(err.contains("--reduce"), "{err}");
+    let sample =
+        ["sample", "1.0 / u", "-n", "300000", "--draw", "u=uniform(0,1)", "--reduce", "sum,mean,variance,stddev"];
+    let sample = |slots| run(&[&sample[..], &["--exact", "--slots", slots]].concat()).ok();
+    assert_eq!(sample("1"), sample("4"));
+}
+
+#[test]
 fn failing_row_fails_the_job_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["sweep", "10 / (x - 3)", "--over", "x=0:6:1"];

@@ -22,6 +22,9 @@ pub struct JobSpec {
     /// Reductions to compute in one pass; empty means that rows go to the sink.
     #[serde(default)]
     pub reductions: Vec<Reduction>,
+    /// Whether sums, means, variances and standard deviations are the floats next to the true ones, rounded once.
+    #[serde(default)]
+    pub exact: bool,
     /// The form of rows in the sink; not used with reductions, and always [`RowFormat::Ndjson`] for `eval`.
     #[serde(default)]
     pub format: RowFormat,

@@ -103,6 +103,13 @@ pub(crate) struct RowArgs {
     #[arg(long, value_name = "LIST", value_parser = parse::reductions, verbatim_doc_comment)]
     reduce: Vec<Reductions>,
 
+    /// Round sum, mean, variance and stddev once, from exact values
+    ///
+    /// Every element counts exactly, whatever cancels: for ill-conditioned data. Slower. The other reductions are exact
+    /// anyway, but for quantile, which is refused.
+    #[arg(long, requires = "reduce")]
+    pub(crate) exact: bool,
+
     /// What a failed row does: fail the job, become null, or be left out
     ///
     /// With null and skip the output is complete, the failed rows are reported on standard error, and the exit code

@@ -88,6 +88,7 @@ impl EvalArgs {
                 // Formulas fail one by one, and each has its own line for it.
                 on_error: OnError::Null,
                 reductions: Vec::new(),
+                exact: false,
                 format: RowFormat::Ndjson,
                 deadline_ms: deadline.map(left_ms).transpose()?,
                 name: self.common.name(),

@@ -21,6 +21,7 @@ struct SpecRest {
     symbols: SymbolPolicy,
     on_error: OnError,
     reductions: Vec<Reduction>,
+    exact: bool,
     deadline_ms: Option<u64>,
     name: Option<String>,
 }
@@ -45,6 +46,7 @@ impl Plan {
             symbols: formula.symbols(),
             on_error: rows.on_error(),
             reductions,
+            exact: rows.exact,
             deadline_ms: formula.deadline_ms(),
             name: formula.name(),
         };
@@ -54,10 +56,10 @@ impl Plan {
     /// Runs the job over these rows. The output stands complete or not at all.
     pub(crate) async fn run(self, session: &Session, kind: JobKind) -> Result<(), Failure> {
         let Self { spec, format, output } = self;
-        let SpecRest { bindings, symbols, on_error, reductions, deadline_ms, name } = spec;
+        let SpecRest { bindings, symbols, on_error, reductions, exact, deadline_ms, name } = spec;
         let reduced = !reductions.is_empty();
         let rows = format.rows();
-        let spec = JobSpec { kind, bindings, symbols, on_error, reductions, format: rows, deadline_ms, name };
+        let spec = JobSpec { kind, bindings, symbols, on_error, reductions, exact, format: rows, deadline_ms, name };
         let mut encoder = if reduced { for_reductions(format) } else { for_rows(format) };
         let mut out = Destination::open(output.output.as_deref())?;
         session.signals.leftover(out.temporary());

@@ -208,6 +208,7 @@ mod tests {
             symbols: SymbolPolicy::default(),
             on_error: OnError::Fail,
             reductions: Vec::new(),
+            exact: false,
             format: RowFormat::Csv,
             deadline_ms: None,
             name: None,

@@ -17,6 +17,7 @@ Examples:
   quipu sweep 'x * x' --over x=0:10:2
   quipu sweep 'a * x + b' --over x=0.0:1.0/5 --over a=1,2,3 -v b=10 -O table
   quipu sweep 'math::exp(-x * x)' --over x=-6.0:6.0/10000000 --reduce sum,mean,argmax
+  quipu sweep '1.0 / (x * x)' --over x=1:1000001:1 --reduce sum,variance --exact
   quipu sweep 'x % 7' --over x=0:1000000:1 --reduce 'histogram(0,7,7)' -o histogram.csv")]
 pub(crate) struct SweepArgs {
     /// Computed for each point

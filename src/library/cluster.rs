@@ -61,6 +61,7 @@ impl Cluster {
             symbols: SymbolPolicy::default(),
             on_error: OnError::Null,
             reductions: Vec::new(),
+            exact: false,
             format: RowFormat::Ndjson,
             deadline_ms: None,
             name: None,

@@ -26,6 +26,7 @@ pub struct Job<Rows> {
     symbols: SymbolPolicy,
     on_error: OnError,
     reductions: Vec<Reduction>,
+    exact: bool,
     deadline: Option<Duration>,
     name: Option<String>,
     /// The first argument that could not be read.
@@ -110,6 +111,7 @@ impl<R> Job<R> {
             symbols: SymbolPolicy::default(),
             on_error: OnError::default(),
             reductions: Vec::new(),
+            exact: false,
             deadline: None,
             name: None,
             trouble: None,
@@ -136,6 +138,13 @@ impl<R> Job<R> {
     pub fn reduce(mut self, reductions: impl AsRef<str>) -> Self {
         let parsed = self.read("reductions", reductions.as_ref(), quipu_shared::reduce::parse_reductions);
         self.reductions.extend(parsed.into_iter().flatten());
+        self
+    }
+
+    /// Makes `sum`, `mean`, `variance` and `stddev` the floats next to the true values, rounded once; there is no exact
+    /// `quantile`.
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
         self
     }
 
@@ -188,6 +197,7 @@ impl<R: Rows> Job<R> {
             symbols: self.symbols,
             on_error: self.on_error,
             reductions: self.reductions,
+            exact: self.exact,
             format: RowFormat::Ndjson,
             deadline_ms: self.deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             name: self.name,
@@ -221,13 +231,16 @@ mod tests {
             .on_error(OnError::Skip)
             .reduce("sum")
             .reduce("mean,quantile(0.5)")
+            .exact()
             .deadline(Duration::from_secs(2))
             .name("test")
             .spec()
             .unwrap();
         assert!(matches!(&spec.kind, JobKind::Sweep { axes, name, .. } if axes.len() == 2 && name == "z"));
         assert_eq!((spec.reductions.len(), spec.deadline_ms, spec.on_error), (3, Some(2000), OnError::Skip));
+        assert!(spec.exact);
         let spec = Sample::new("u", 5).draw("u=uniform(0,1)").seed(9).spec().unwrap();
+        assert!(!spec.exact);
         assert!(matches!(&spec.kind, JobKind::Sample { rows: 5, seed: 9, draws, .. } if draws.len() == 1));
     }
 

@@ -180,6 +180,7 @@ mod tests {
             symbols: Default::default(),
             on_error: Default::default(),
             reductions: vec![],
+            exact: false,
             format: Default::default(),
             deadline_ms: None,
             name: None,

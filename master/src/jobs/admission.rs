@@ -4,7 +4,7 @@ use crate::jobs::entry::JobTable;
 use crate::scheduler::JobPlan;
 use quipu_shared::BLOCK_ROWS;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits, Symbols};
-use quipu_shared::reduce::ReducerSet;
+use quipu_shared::reduce::{ReduceError, ReducerSet};
 use quipu_shared::render::{MapRenderer, RowRenderer};
 use quipu_shared::service::{ErrorKind, Place, ServiceError};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
@@ -138,10 +138,13 @@ impl Admission {
                 }
             }
         };
+        if spec.exact && spec.reductions.is_empty() {
+            return Err(usage("bad_reduction", ReduceError::ExactWithoutReductions.to_string()));
+        }
         let reducers = match spec.reductions.is_empty() {
             true => None,
             false => Some(
-                ReducerSet::new(&spec.reductions, &shape.inputs)
+                ReducerSet::new(&spec.reductions, &shape.inputs, spec.exact)
                     .map_err(|error| usage("bad_reduction", error.to_string()))?,
             ),
         };

@@ -44,6 +44,15 @@ pub enum ReduceError {
     /// Too many bins.
     #[error("histogram: {0} bins; at most {BINS_MAX} are taken")]
     TooManyBins(u64),
+    /// A reduction that is approximate by its nature, asked for exactly.
+    #[error(
+        "{0} can't be exact: it comes from a sketch of bounded size that is off by up to 0.1 %; leave out --exact, or \
+         leave out --reduce, write the rows and sort them"
+    )]
+    NeverExact(String),
+    /// Exactness without anything that it could change.
+    #[error("--exact is about reductions, and none is given; add for example --reduce sum,mean")]
+    ExactWithoutReductions,
     /// An integer sum outside i64.
     #[error(
         "the {reduction} is {value}, which is outside the range of an int (64 bits); reduce floats instead: multiply the \
@@ -84,9 +93,13 @@ impl ReduceError {
     /// A stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Empty | Self::TooMany(_) | Self::Syntax { .. } | Self::Argument { .. } | Self::TooManyBins(_) => {
-                "bad_reduction"
-            }
+            Self::Empty
+            | Self::TooMany(_)
+            | Self::Syntax { .. }
+            | Self::Argument { .. }
+            | Self::TooManyBins(_)
+            | Self::ExactWithoutReductions => "bad_reduction",
+            Self::NeverExact(_) => "never_exact",
             Self::Unknown { .. } => "unknown_reduction",
             Self::Repeated(_) => "repeated_reduction",
             Self::IntOverflow { .. } => "int_overflow",

@@ -7,6 +7,8 @@ pub(super) const LANES: usize = 16;
 
 /// Which rows of a block count.
 pub(super) trait Mask: Copy {
+    /// Whether every row counts, whatever the rows.
+    const DENSE: bool;
     /// For the rows of chunk `c`, counted in lanes.
     fn chunk(self, c: usize) -> [bool; LANES];
     /// For one row of the block.
@@ -18,6 +20,7 @@ pub(super) trait Mask: Copy {
 pub(super) struct Dense;
 
 impl Mask for Dense {
+    const DENSE: bool = true;
     #[inline(always)]
     fn chunk(self, _c: usize) -> [bool; LANES] {
         [true; LANES]
@@ -33,6 +36,7 @@ impl Mask for Dense {
 pub(super) struct Sparse<'a>(pub(super) &'a [bool]);
 
 impl Mask for Sparse<'_> {
+    const DENSE: bool = false;
     #[inline(always)]
     fn chunk(self, c: usize) -> [bool; LANES] {
         let (chunks, rest) = self.0.as_chunks::<LANES>();

@@ -7,16 +7,23 @@
 //!
 //! A row without a value (null, filtered, failed) counts nowhere. Of no values, `count` and `sum` are 0, `any` is
 //! false, `all` is true, `histogram` has zeros, and everything else is null; `variance` and `stddev` need two values.
+//!
+//! An exact set adds every element as it is, and its square, to wide accumulators: `sum`, `mean`, `variance` and
+//! `stddev` are then the floats next to the true values, rounded once. The other reductions are exact anyway, but for
+//! `quantile`, which an exact set refuses.
 
 mod error;
+mod exact;
 mod extremes;
 mod histogram;
+mod kernels;
 mod lanes;
 mod moments;
 mod parse;
 mod partial;
 mod sketch;
 mod sum;
+mod wide;
 
 #[cfg(test)]
 mod tests;
@@ -34,18 +41,20 @@ use lanes::{Dense, Mask, Sparse};
 use moments::{Moments, Tree};
 use serde_json::{Map, Value};
 use sketch::Sketch;
-use sum::{Split, Sums, Total};
+use sum::{Split, Squares, Sums, Total};
 
 /// The reductions of a job over some of its blocks.
 #[derive(Clone, Debug)]
 pub struct ReducerSet {
     reductions: Vec<Reduction>,
     inputs: Vec<String>,
+    exact: bool,
     /// Rows with a value.
     count: u64,
     truth: Truth,
     sums: Option<Sums>,
     moments: Option<Tree>,
+    squares: Option<Squares>,
     lowest: Option<Extreme>,
     highest: Option<Extreme>,
     histogram: Option<Histogram>,
@@ -72,12 +81,16 @@ struct Scratch {
 }
 
 impl ReducerSet {
-    /// No rows yet. `input_names` are the source's variables, in the order of a block's columns.
+    /// No rows yet. `input_names` are the source's variables, in the order of a block's columns; `exact` is for results
+    /// that are rounded once.
     ///
     /// # Errors
-    /// What [`parse_reductions`] refuses is refused here too: specs also come as JSON.
-    pub fn new(reductions: &[Reduction], input_names: &[String]) -> Result<Self, ReduceError> {
+    /// What [`parse_reductions`] refuses is refused here too: specs also come as JSON. Quantiles can't be exact.
+    pub fn new(reductions: &[Reduction], input_names: &[String], exact: bool) -> Result<Self, ReduceError> {
         parse::check(reductions)?;
+        if exact {
+            parse::check_exact(reductions)?;
+        }
         let has = |wanted: &[Reduction]| reductions.iter().any(|reduction| wanted.contains(reduction));
         let wants_booleans = has(&[Reduction::Any, Reduction::All]);
         let other = |r: &Reduction| !matches!(r, Reduction::Count | Reduction::Any | Reduction::All);
@@ -85,14 +98,17 @@ impl ReducerSet {
             Reduction::Histogram { lo, hi, bins } => Some(Histogram::new(lo, hi, bins)),
             _ => None,
         });
+        let spread = has(&[Reduction::Variance, Reduction::Stddev]);
         let quantile = |reduction: &Reduction| matches!(reduction, Reduction::Quantile(_));
         Ok(Self {
             reductions: reductions.to_vec(),
             inputs: input_names.to_vec(),
+            exact,
             count: 0,
             truth: Truth::default(),
-            sums: has(&[Reduction::Sum, Reduction::Mean]).then(Sums::default),
-            moments: has(&[Reduction::Variance, Reduction::Stddev]).then(Tree::default),
+            sums: (has(&[Reduction::Sum, Reduction::Mean]) || (spread && exact)).then(Sums::default),
+            moments: (spread && !exact).then(Tree::default),
+            squares: (spread && exact).then(Squares::default),
             lowest: has(&[Reduction::Min, Reduction::Argmin]).then(|| Extreme::new(End::Lowest)),
             highest: has(&[Reduction::Max, Reduction::Argmax]).then(|| Extreme::new(End::Highest)),
             histogram,
@@ -267,7 +283,14 @@ impl ReducerSet {
             return;
         }
         if let Some(sums) = &mut self.sums {
-            sums.push_floats(floats, mask, valid);
+            if self.exact {
+                sums.push_floats_exactly(floats, mask, valid);
+            } else {
+                sums.push_floats(floats, mask, valid);
+            }
+        }
+        if let Some(squares) = &mut self.squares {
+            squares.push_floats(floats, mask);
         }
         let wants_inputs = self.wants_inputs;
         for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
@@ -281,6 +304,9 @@ impl ReducerSet {
         }
         if let Some(sums) = &mut self.sums {
             sums.push_ints(ints, mask, valid);
+        }
+        if let Some(squares) = &mut self.squares {
+            squares.push_ints(ints, mask);
         }
         let wants_inputs = self.wants_inputs;
         for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
@@ -310,7 +336,7 @@ impl ReducerSet {
     /// # Errors
     /// Partials of other reductions or inputs, and (where the law can tell) of the same blocks; `self` is then as it was.
     pub fn merge(&mut self, other: Self) -> Result<(), ReduceError> {
-        if self.reductions != other.reductions || self.inputs != other.inputs {
+        if self.reductions != other.reductions || self.inputs != other.inputs || self.exact != other.exact {
             return Err(ReduceError::Mismatch);
         }
         if let (Some(mine), Some(theirs)) = (&mut self.moments, &other.moments) {
@@ -319,6 +345,9 @@ impl ReducerSet {
         self.count = self.count.saturating_add(other.count);
         self.push_truths(other.truth.truths, other.truth.falsehoods);
         if let (Some(mine), Some(theirs)) = (&mut self.sums, &other.sums) {
+            mine.merge(theirs);
+        }
+        if let (Some(mine), Some(theirs)) = (&mut self.squares, &other.squares) {
             mine.merge(theirs);
         }
         if let (Some(mine), Some(theirs)) = (&mut self.lowest, other.lowest) {
@@ -349,6 +378,7 @@ impl ReducerSet {
     }
 
     fn value(&self, reduction: &Reduction) -> Result<Value, ReduceError> {
+        let exact = self.squares.as_ref().zip(self.sums.as_ref());
         let variance = || self.moments.as_ref().and_then(Tree::variance);
         Ok(match *reduction {
             Reduction::Count => self.count.into(),
@@ -363,8 +393,14 @@ impl ReducerSet {
             Reduction::Max => self.extreme_value(self.highest.as_ref()),
             Reduction::Argmin => self.extreme_row(self.lowest.as_ref()),
             Reduction::Argmax => self.extreme_row(self.highest.as_ref()),
-            Reduction::Variance => optional(variance()),
-            Reduction::Stddev => optional(variance().map(f64::sqrt)),
+            Reduction::Variance => match exact {
+                Some((squares, sums)) => optional(squares.variance(sums)),
+                None => optional(variance()),
+            },
+            Reduction::Stddev => match exact {
+                Some((squares, sums)) => optional(squares.stddev(sums)),
+                None => optional(variance().map(f64::sqrt)),
+            },
             Reduction::Any => (self.truth.truths > 0).into(),
             Reduction::All => (self.truth.falsehoods == 0).into(),
             Reduction::Histogram { .. } => self.histogram.as_ref().map_or(Value::Null, Histogram::to_json),

@@ -87,6 +87,14 @@ pub(super) fn check(reductions: &[Reduction]) -> Result<(), ReduceError> {
     Ok(())
 }
 
+/// Refuses reductions that are approximate by their nature.
+pub(super) fn check_exact(reductions: &[Reduction]) -> Result<(), ReduceError> {
+    match reductions.iter().find(|reduction| matches!(reduction, Reduction::Quantile(_))) {
+        Some(quantile) => Err(ReduceError::NeverExact(reduction_name(quantile))),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn argument(reduction: &'static str, problem: impl Into<String>) -> ReduceError {
     ReduceError::Argument { reduction, problem: problem.into() }
 }

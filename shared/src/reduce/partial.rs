@@ -6,7 +6,7 @@ use super::histogram::HistogramForm;
 use super::moments::{NodeForm, Tree};
 use super::parse::{BINS_MAX, REDUCTIONS_MAX};
 use super::sketch::{BUCKETS, Sketch, SketchForm};
-use super::sum::{Sums, SumsForm};
+use super::sum::{Squares, Sums, SumsForm};
 use super::{ReducerSet, Truth};
 use crate::spec::Reduction;
 use serde::de::{Error, SeqAccess, Visitor};
@@ -15,7 +15,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 /// Version of the form below; a change of any law or form raises it.
-const PARTIAL_VERSION: u8 = 1;
+const PARTIAL_VERSION: u8 = 2;
 /// The largest partial that is read. A sketch with every bucket of both signs is 25 MB, a full histogram 1 MB.
 pub const PARTIAL_BYTES_MAX: usize = 32 << 20;
 
@@ -30,10 +30,12 @@ struct Form {
     reductions: Vec<Reduction>,
     #[serde(deserialize_with = "bounded::<_, _, INPUTS_MAX>")]
     inputs: Vec<String>,
+    exact: bool,
     count: u64,
     truths: u64,
     falsehoods: u64,
     sums: Option<SumsForm>,
+    squares: Option<Vec<u8>>,
     #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
     nodes: Vec<NodeForm>,
     lowest: Option<ExtremeForm>,
@@ -87,10 +89,12 @@ impl ReducerSet {
         let form = Form {
             reductions: self.reductions.clone(),
             inputs: self.inputs.clone(),
+            exact: self.exact,
             count: self.count,
             truths: self.truth.truths,
             falsehoods: self.truth.falsehoods,
             sums: self.sums.as_ref().map(Sums::to_form),
+            squares: self.squares.as_ref().map(Squares::to_bytes),
             nodes: self.moments.as_ref().map(Tree::to_form).unwrap_or_default(),
             lowest: self.lowest.as_ref().and_then(Extreme::to_form),
             highest: self.highest.as_ref().and_then(Extreme::to_form),
@@ -124,7 +128,7 @@ impl ReducerSet {
 
     fn from_form(form: Form) -> Result<Self, ReduceError> {
         const CONTRADICTION: ReduceError = ReduceError::Corrupt("it contradicts its reductions");
-        let empty = Self::new(&form.reductions, &form.inputs)?;
+        let empty = Self::new(&form.reductions, &form.inputs, form.exact)?;
         let inputs = if empty.wants_inputs { form.inputs.len() } else { 0 };
         let extreme = |end, wanted: bool, form: Option<ExtremeForm>| match (wanted, form) {
             (true, form) => Extreme::from_form(end, form, inputs).map(Some).ok_or(CONTRADICTION),
@@ -132,6 +136,7 @@ impl ReducerSet {
             (false, Some(_)) => Err(CONTRADICTION),
         };
         let present = form.sums.is_some() == empty.sums.is_some()
+            && form.squares.is_some() == empty.squares.is_some()
             && (form.nodes.is_empty() || empty.moments.is_some())
             && form.histogram.is_some() == empty.histogram.is_some()
             && form.sketch.is_some() == empty.sketch.is_some();
@@ -139,11 +144,14 @@ impl ReducerSet {
             return Err(CONTRADICTION);
         }
         let sums = form.sums.as_ref().map(|form| Sums::from_form(form).ok_or(CONTRADICTION)).transpose()?;
+        let squares = form.squares.as_ref().map(|bytes| Squares::from_bytes(bytes).ok_or(CONTRADICTION)).transpose()?;
         let tree = || Tree::from_form(&form.nodes).ok_or(CONTRADICTION);
         Ok(Self {
+            exact: form.exact,
             count: form.count,
             truth: Truth { truths: form.truths, falsehoods: form.falsehoods },
             sums,
+            squares,
             moments: empty.moments.is_some().then(tree).transpose()?,
             lowest: extreme(End::Lowest, empty.lowest.is_some(), form.lowest)?,
             highest: extreme(End::Highest, empty.highest.is_some(), form.highest)?,

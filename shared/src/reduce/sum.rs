@@ -2,7 +2,9 @@
 //!
 //! Both kinds of addition are associative and commutative, so neither the order nor the grouping of shards matters.
 
+use super::exact;
 use super::lanes::{self, Mask, Sparse};
+use super::wide::{self, WIDE_UNIT, Wide};
 use bitrep::SumF64;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,12 @@ impl Sums {
         self.float_count = self.float_count.saturating_add(count);
     }
 
+    /// Adds a block's floats, each of them exactly.
+    pub(super) fn push_floats_exactly<M: Mask>(&mut self, values: &[f64], mask: M, count: u64) {
+        exact::sum(values, mask, |part| self.floats.add(part));
+        self.float_count = self.float_count.saturating_add(count);
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.ints = self.ints.saturating_add(other.ints);
         self.int_count = self.int_count.saturating_add(other.int_count);
@@ -128,10 +136,22 @@ impl Sums {
 
 /// `exact / count`, rounded to nearest, ties to even.
 fn divide(exact: &SumF64, count: u64) -> f64 {
+    let Some((mut limbs, negative)) = magnitude(exact) else { return exact.value() };
+    let mut remainder = 0;
+    for limb in limbs.iter_mut().rev() {
+        let part = (u128::from(remainder) << 64) | u128::from(*limb);
+        *limb = (part / u128::from(count)) as u64;
+        remainder = (part % u128::from(count)) as u64;
+    }
+    let magnitude = round(&limbs, u128::from(remainder) * 2, u128::from(count));
+    if negative { -magnitude } else { magnitude }
+}
+
+/// A sum in units of 2^-1074, and whether it is negative; `None` where NaN or an infinity has been added.
+fn magnitude(exact: &SumF64) -> Option<([u64; LIMBS], bool)> {
     let bytes = exact.to_bytes();
     if bytes[LIMBS * 8] != 0 {
-        // NaN or an infinity has been added.
-        return exact.value();
+        return None;
     }
     let mut limbs = [0; LIMBS];
     for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
@@ -141,14 +161,70 @@ fn divide(exact: &SumF64, count: u64) -> f64 {
     if negative {
         negate(&mut limbs);
     }
-    let mut remainder = 0;
-    for limb in limbs.iter_mut().rev() {
-        let part = (u128::from(remainder) << 64) | u128::from(*limb);
-        *limb = (part / u128::from(count)) as u64;
-        remainder = (part % u128::from(count)) as u64;
+    Some((limbs, negative))
+}
+
+/// The exact sum of squares, beside [`Sums`] of the same rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Squares(Wide);
+
+/// An exact sample variance, not yet rounded: `limbs * 2^unit`, and whether a little more.
+struct Variance {
+    limbs: Vec<u64>,
+    more: bool,
+}
+
+/// Bits of the variance below the unit of squares: its root then has 64 bits below the least float.
+const VARIANCE_LIMBS_BELOW: usize = 2;
+const VARIANCE_UNIT: i32 = WIDE_UNIT - 64 * VARIANCE_LIMBS_BELOW as i32;
+
+impl Squares {
+    pub(super) fn push_floats<M: Mask>(&mut self, values: &[f64], mask: M) {
+        exact::squares(values, mask, &mut self.0);
     }
-    let magnitude = round(&limbs, u128::from(remainder) * 2, u128::from(count));
-    if negative { -magnitude } else { magnitude }
+
+    pub(super) fn push_ints<M: Mask>(&mut self, values: &[i64], mask: M) {
+        exact::int_squares(values, mask, &mut self.0);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.0.merge(&other.0);
+    }
+
+    /// The sample variance, rounded once; `None` of fewer than two rows, NaN if any was NaN or infinite.
+    pub(super) fn variance(&self, sums: &Sums) -> Option<f64> {
+        let exact = |v: Variance| wide::nearest(&v.limbs, VARIANCE_UNIT, v.more);
+        self.exact_variance(sums).map(|found| found.map_or(f64::NAN, exact))
+    }
+
+    /// Its square root, rounded once: also where the variance is no float any more.
+    pub(super) fn stddev(&self, sums: &Sums) -> Option<f64> {
+        let exact = |v: Variance| wide::root(&v.limbs, VARIANCE_UNIT, v.more);
+        self.exact_variance(sums).map(|found| found.map_or(f64::NAN, exact))
+    }
+
+    /// `(n * sum of squares - square of the sum) / (n * (n - 1))`; the inner `None` stands for NaN.
+    fn exact_variance(&self, sums: &Sums) -> Option<Option<Variance>> {
+        let n = sums.int_count.saturating_add(sums.float_count);
+        if n < 2 {
+            return None;
+        }
+        let Some((sum, _)) = magnitude(&sums.exact()) else { return Some(None) };
+        let numerator = wide::minus(wide::times(&self.0.magnitude(), n), &wide::square(&sum));
+        let mut limbs = [vec![0; VARIANCE_LIMBS_BELOW], numerator].concat();
+        // Dividing twice is dividing once, as long as no remainder is forgotten.
+        let first = wide::divide(&mut limbs, n);
+        let second = wide::divide(&mut limbs, n - 1);
+        Some(Some(Variance { limbs, more: first | second }))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_bytes()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Wide::from_bytes(bytes).map(Self)
+    }
 }
 
 fn negate(limbs: &mut [u64; LIMBS]) {

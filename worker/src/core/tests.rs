@@ -16,6 +16,7 @@ fn spec() -> Arc<JobSpec> {
         symbols: Default::default(),
         on_error: Default::default(),
         reductions: vec![],
+        exact: false,
         format: Default::default(),
         deadline_ms: None,
         name: None,

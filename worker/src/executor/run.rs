@@ -189,7 +189,7 @@ impl<'a> Shard<'a> {
         let reducers = match spec.reductions.is_empty() {
             true => None,
             false => Some(
-                ReducerSet::new(&spec.reductions, &prepared.variables)
+                ReducerSet::new(&spec.reductions, &prepared.variables, spec.exact)
                     .map_err(|error| RunError::Input(error.to_string()))?,
             ),
         };

@@ -1,100 +1,14 @@
 //! Sums and means against decimal big-integer arithmetic and the standard library's correctly rounded parser.
 
+use super::natural::sums;
 use super::{any_number, floats, ints, one_a_block, reduced, result};
 use crate::reduce::ReduceError;
 use crate::spec::Scalar;
 use proptest::prelude::{Strategy, prop_assert_eq, prop_oneof, proptest};
 
-/// A natural number, in digits of base 10^9, lowest first.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Natural(Vec<u64>);
-
-const BASE: u64 = 1_000_000_000;
-
-impl Natural {
-    fn times(&mut self, factor: u64) {
-        let mut carry = 0;
-        for digit in &mut self.0 {
-            let product = *digit * factor + carry;
-            (*digit, carry) = (product % BASE, product / BASE);
-        }
-        while carry > 0 {
-            self.0.push(carry % BASE);
-            carry /= BASE;
-        }
-    }
-
-    fn plus(&mut self, other: &Self) {
-        self.0.resize(self.0.len().max(other.0.len()) + 1, 0);
-        let mut carry = 0;
-        for (i, digit) in self.0.iter_mut().enumerate() {
-            let sum = *digit + other.0.get(i).unwrap_or(&0) + carry;
-            (*digit, carry) = (sum % BASE, sum / BASE);
-        }
-    }
-
-    /// What is left of the greater one, and whether that was `self`.
-    fn minus(&self, other: &Self) -> (Self, bool) {
-        let len = self.0.len().max(other.0.len());
-        let digits = |n: &Self| (0..len).rev().map(|i| *n.0.get(i).unwrap_or(&0)).collect::<Vec<_>>();
-        let (mut a, mut b) = (digits(self), digits(other));
-        let first = a >= b;
-        if !first {
-            std::mem::swap(&mut a, &mut b);
-        }
-        a.reverse();
-        b.reverse();
-        let mut borrow = 0;
-        for (x, y) in a.iter_mut().zip(&b) {
-            let need = y + borrow;
-            borrow = u64::from(*x < need);
-            *x = *x + borrow * BASE - need;
-        }
-        (Self(a), first)
-    }
-
-    /// Divides; whether something was left over.
-    fn divide(&mut self, divisor: u64) -> bool {
-        let mut rest = 0_u128;
-        for digit in self.0.iter_mut().rev() {
-            let part = rest * u128::from(BASE) + u128::from(*digit);
-            *digit = (part / u128::from(divisor)) as u64;
-            rest = part % u128::from(divisor);
-        }
-        rest > 0
-    }
-
-    fn digits(&self) -> String {
-        self.0.iter().rev().map(|digit| format!("{digit:09}")).collect()
-    }
-}
-
-/// `mantissa * 2^power`
-fn scaled(mantissa: u64, power: u32) -> Natural {
-    let mut n = Natural(vec![mantissa % BASE, mantissa / BASE % BASE, mantissa / BASE / BASE]);
-    for _ in 0..power {
-        n.times(2);
-    }
-    n
-}
-
 /// The sum of numbers divided by `count`, rounded once.
-fn exact_mean(values: &[Scalar], count: u64) -> f64 {
-    // In units of 2^-1074.
-    let (mut up, mut down) = (Natural::default(), Natural::default());
-    for value in values {
-        let (negative, part) = match value {
-            Scalar::Int(x) => (*x < 0, scaled(x.unsigned_abs(), 1074)),
-            Scalar::Float(x) => {
-                let bits = x.abs().to_bits();
-                let (exponent, mantissa) = ((bits >> 52) as u32, bits & ((1 << 52) - 1));
-                let whole = if exponent > 0 { mantissa | 1 << 52 } else { mantissa };
-                (*x < 0.0, scaled(whole, exponent.saturating_sub(1)))
-            }
-            other => panic!("{other:?} is no number"),
-        };
-        if negative { down.plus(&part) } else { up.plus(&part) }
-    }
+pub(super) fn exact_mean(values: &[Scalar], count: u64) -> f64 {
+    let (up, down) = sums(values);
     let (mut sum, positive) = up.minus(&down);
     for _ in 0..1074 {
         sum.times(5);
@@ -117,7 +31,7 @@ fn check(values: &[Scalar]) {
     }
 }
 
-fn number(value: &serde_json::Value) -> f64 {
+pub(super) fn number(value: &serde_json::Value) -> f64 {
     match value.as_str() {
         Some("inf") => f64::INFINITY,
         Some("-inf") => f64::NEG_INFINITY,

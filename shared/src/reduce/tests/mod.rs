@@ -2,6 +2,8 @@
 
 mod exact;
 mod laws;
+mod moments;
+mod natural;
 mod partials;
 mod values;
 
@@ -30,8 +32,15 @@ impl TestBlock {
 const NUMERIC: &str =
     "count,sum,mean,min,max,argmin,argmax,variance,stddev,histogram(-10,10,7),quantile(0),quantile(0.5),quantile(1)";
 
+/// Those of them that can be exact.
+const EXACT: &str = "count,sum,mean,min,max,argmin,argmax,variance,stddev,histogram(-10,10,7)";
+
 fn set(reductions: &str) -> ReducerSet {
-    ReducerSet::new(&parse_reductions(reductions).unwrap(), &["n".into(), "s".into()]).unwrap()
+    ReducerSet::new(&parse_reductions(reductions).unwrap(), &["n".into(), "s".into()], false).unwrap()
+}
+
+fn exact_set(reductions: &str) -> ReducerSet {
+    ReducerSet::new(&parse_reductions(reductions).unwrap(), &["n".into(), "s".into()], true).unwrap()
 }
 
 fn push(set: &mut ReducerSet, block: &TestBlock) -> Result<(), crate::block::RowError> {
@@ -71,7 +80,14 @@ fn column(rows: &[Option<Scalar>]) -> Column {
 }
 
 fn reduced(reductions: &str, blocks: &[TestBlock]) -> ReducerSet {
-    let mut set = set(reductions);
+    with_blocks(set(reductions), blocks)
+}
+
+fn reduced_exactly(reductions: &str, blocks: &[TestBlock]) -> ReducerSet {
+    with_blocks(exact_set(reductions), blocks)
+}
+
+fn with_blocks(mut set: ReducerSet, blocks: &[TestBlock]) -> ReducerSet {
     for block in blocks {
         push(&mut set, block).unwrap();
     }

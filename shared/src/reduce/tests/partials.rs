@@ -15,7 +15,7 @@ proptest! {
     fn random_bytes_are_no_partial(bytes in proptest::collection::vec(any::<u8>(), 0..200), versioned in any::<bool>()) {
         let mut bytes = bytes;
         if versioned {
-            bytes.insert(0, 1);
+            bytes.insert(0, 2);
         }
         if let Ok(set) = ReducerSet::from_bytes(&bytes) {
             let _ = set.finish(0, 0);
@@ -51,7 +51,7 @@ proptest! {
 #[test]
 fn each_sort_of_garbage_has_its_error() {
     assert_eq!(ReducerSet::from_bytes(&[]).unwrap_err(), ReduceError::Corrupt("it is empty"));
-    assert_eq!(ReducerSet::from_bytes(&[9, 1]).unwrap_err(), ReduceError::Version { found: 9, known: 1 });
+    assert_eq!(ReducerSet::from_bytes(&[9, 1]).unwrap_err(), ReduceError::Version { found: 9, known: 2 });
     assert_eq!(
         ReducerSet::from_bytes(&vec![1; PARTIAL_BYTES_MAX + 1]).unwrap_err(),
         ReduceError::TooLarge(PARTIAL_BYTES_MAX + 1)
@@ -60,10 +60,10 @@ fn each_sort_of_garbage_has_its_error() {
     bytes.push(0);
     assert_eq!(ReducerSet::from_bytes(&bytes).unwrap_err(), ReduceError::Corrupt("it goes on after its end"));
     // A million reductions of a byte each would take 32 MB.
-    let many = [vec![1, 0xc0, 0x84, 0x3d], vec![0; 1_000_000]].concat();
+    let many = [vec![2, 0xc0, 0x84, 0x3d], vec![0; 1_000_000]].concat();
     assert_eq!(ReducerSet::from_bytes(&many).unwrap_err(), ReduceError::Corrupt("it is cut short or damaged"));
     // A list that claims to have 2^60 reductions.
-    let claim = [1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1];
+    let claim = [2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1];
     assert_eq!(ReducerSet::from_bytes(&claim).unwrap_err(), ReduceError::Corrupt("it is cut short or damaged"));
 }
 
@@ -72,7 +72,7 @@ fn partials_of_other_jobs_do_not_merge() {
     let mut sum = set("sum");
     assert_eq!(sum.merge(set("mean")), Err(ReduceError::Mismatch));
     assert_eq!(sum.merge(set("sum,mean")), Err(ReduceError::Mismatch));
-    let other_inputs = ReducerSet::new(&[crate::spec::Reduction::Sum], &["x".into()]).unwrap();
+    let other_inputs = ReducerSet::new(&[crate::spec::Reduction::Sum], &["x".into()], false).unwrap();
     assert_eq!(sum.merge(other_inputs), Err(ReduceError::Mismatch));
 }
 

@@ -158,7 +158,7 @@ fn same_block_twice_is_refused() {
 
 #[test]
 fn specs_with_bad_reductions_are_refused() {
-    let new = |reductions: &[Reduction]| ReducerSet::new(reductions, &[]).map(|_| ());
+    let new = |reductions: &[Reduction]| ReducerSet::new(reductions, &[], false).map(|_| ());
     assert_eq!(new(&[]), Err(ReduceError::Empty));
     assert!(new(&[Reduction::Quantile(f64::NAN)]).is_err());
     assert!(new(&[Reduction::Histogram { lo: f64::NAN, hi: 1.0, bins: 3 }]).is_err());
