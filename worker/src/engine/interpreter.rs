@@ -37,7 +37,20 @@ enum Place {
 /// What a thread needs to run programs: registers, grown once.
 #[derive(Debug, Default)]
 pub struct Registers {
-    values: Vec<Box<[u64]>>,
+    values: Vec<Box<Chunk>>,
+    /// Stands in for the register that is written.
+    spare: Box<Chunk>,
+}
+
+/// A register's values, aligned to the widest vector.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Chunk([u64; CHUNK_ROWS]);
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self([0; CHUNK_ROWS])
+    }
 }
 
 impl Program {
@@ -104,7 +117,7 @@ impl Program {
         mut checks: Checks<'_>,
     ) -> bool {
         if registers.values.len() < self.registers {
-            registers.values.resize_with(self.registers, || vec![0; CHUNK_ROWS].into());
+            registers.values.resize_with(self.registers, Box::default);
         }
         let mut any = false;
         for (chunk, out) in out.chunks_mut(CHUNK_ROWS).enumerate() {
@@ -116,13 +129,14 @@ impl Program {
                 Checks::Mark(marks) => Checks::Mark(&mut marks[rows.clone()]),
             };
             for (index, step) in self.steps.iter().enumerate() {
-                let mut target = std::mem::take(&mut registers.values[step.target]);
+                std::mem::swap(&mut registers.values[step.target], &mut registers.spare);
+                let Registers { values, spare } = registers;
                 let into_result = index + 1 == self.steps.len() && self.result == Place::Register(step.target);
-                let to = if into_result { &mut *out } else { &mut target[..rows.len()] };
+                let to = if into_result { &mut *out } else { &mut spare.0[..rows.len()] };
                 let [a, b, c] = step.operands.map(|place| match place {
                     Place::Input(input) => Lanes::Each(&inputs[input][rows.clone()]),
                     Place::Constant(bits) => Lanes::All(bits),
-                    Place::Register(register) => Lanes::Each(&registers.values[register][..rows.len()]),
+                    Place::Register(register) => Lanes::Each(&values[register].0[..rows.len()]),
                 });
                 any |= match step.operation {
                     Operation::Unary(operation, _) => lanes::unary(operation, a, to, checks.again()),
@@ -133,14 +147,14 @@ impl Program {
                     }
                     Operation::Input(_) | Operation::Constant(_) => false,
                 };
-                registers.values[step.target] = target;
+                std::mem::swap(&mut values[step.target], spare);
             }
             match self.result {
                 Place::Input(input) => out.copy_from_slice(&inputs[input][rows]),
                 Place::Constant(bits) => out.fill(bits),
                 // The last step has written it to its place, unless a step after it is kept only for its failures.
                 Place::Register(register) if self.steps.last().is_none_or(|step| step.target != register) => {
-                    out.copy_from_slice(&registers.values[register][..rows.len()]);
+                    out.copy_from_slice(&registers.values[register].0[..rows.len()]);
                 }
                 Place::Register(_) => {}
             }

@@ -371,8 +371,12 @@ pub(super) fn select(condition: Lanes<'_>, yes: Lanes<'_>, no: Lanes<'_>, out: &
 /// Makes every NaN the one that results have.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(super) fn make_canonical(values: &mut [u64]) {
-    for value in values {
-        *value = math::canonical(float(*value)).to_bits();
+    // There is rarely any, and to look for one needs no store.
+    let any = values.iter().fold(false, |any, value| any | float(*value).is_nan());
+    if any {
+        for value in values {
+            *value = math::canonical(float(*value)).to_bits();
+        }
     }
 }
 
