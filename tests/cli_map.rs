@@ -113,7 +113,7 @@ fn wrong_inputs_have_their_exit_codes() {
     let folder = folder(&[("in.csv", "x,y\n1,2\n"), ("p.parquet", "PAR1"), ("d.json", "[]")]);
     let run = |args: &[&str]| run_in(folder.path(), args);
     assert!(run(&["map", "x", "missing.csv"]).fails(66).contains("missing.csv"));
-    assert!(run(&["map", "x", "p.parquet"]).fails(2).contains("Parquet"));
+    assert!(run(&["map", "x", "p.parquet"]).fails(65).contains("Parquet"));
     run(&["map", "x", "d.json"]).fails(2);
     assert!(run(&["map", "x + z", "in.csv"]).fails(65).contains('z'));
     run(&["map", "x +", "in.csv"]).fails(65);

@@ -234,6 +234,18 @@ pub enum TableFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// An Apache Parquet file.
+    Parquet,
+}
+
+impl TableFormat {
+    /// Whether the file says itself what and where its columns are, and is not read as a stream of records.
+    pub fn is_columnar(self) -> bool {
+        match self {
+            Self::Csv | Self::Ndjson => false,
+            Self::Parquet => true,
+        }
+    }
 }
 
 /// What a table's bytes mean; fixed when the job is submitted.
@@ -243,8 +255,12 @@ pub struct TableSchema {
     pub format: TableFormat,
     /// Separator of a CSV file.
     pub delimiter: u8,
-    /// Every column in file order (CSV), or those seen while inferring (JSON-lines).
+    /// Every column in file order, or those seen while inferring (JSON-lines).
     pub columns: Vec<TableColumn>,
+    /// For a table in columns, their types in the file: an Arrow schema as `ARROW:schema` of Parquet has it, that is
+    /// the base64 form of an encapsulated IPC message. Dictionaries are resolved.
+    #[serde(default)]
+    pub arrow: Option<String>,
 }
 
 /// One column of a table.

@@ -5,7 +5,8 @@ use crate::failure::{Exit, Failure};
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use quipu_shared::spec::{ColumnType, TableFormat, TableInput, TableSchema};
-use quipu_shared::table::{self, InferOptions, TableError};
+use quipu_shared::table::columnar::Source;
+use quipu_shared::table::{self, InferOptions, TableError, infer_columnar};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const COLUMNS_SHOWN_MAX: usize = 30;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct InputArgs {
-    /// The table: CSV with a header, or one JSON object a line; - is standard input
+    /// The table: CSV with a header, one JSON object a line, or Parquet; - is standard input
     #[arg(value_name = "INPUT")]
     path: PathBuf,
 
@@ -53,6 +54,8 @@ enum InputFormat {
     Csv,
     /// One JSON object a line
     Ndjson,
+    /// Apache Parquet
+    Parquet,
 }
 
 /// A table that can be read by its path.
@@ -185,7 +188,13 @@ impl Options {
         let (format, delimiter) = self.form(source, &mut file, &name)?;
         file.rewind().map_err(read)?;
         let trouble = |error: TableError| failure(&name, &error);
-        let mut inferred = table::infer(file, InferOptions { format, delimiter }).map_err(trouble)?;
+        let mut inferred = match format.is_columnar() {
+            true => Source::file(file.into_inner())
+                .map_err(TableError::from)
+                .and_then(|source| infer_columnar(format, source)),
+            false => table::infer(file, InferOptions { format, delimiter }),
+        }
+        .map_err(trouble)?;
         table::apply_types(&mut inferred.schema, &self.types).map_err(trouble)?;
         table::check_output_name(&inferred.schema, &self.column).map_err(trouble)?;
         let (schema, notes) = (inferred.schema, inferred.notes);
@@ -199,7 +208,7 @@ impl Options {
         let format = match (self.format, ending.as_str()) {
             (Some(InputFormat::Csv), _) | (None, "csv" | "tsv") => TableFormat::Csv,
             (Some(InputFormat::Ndjson), _) | (None, "ndjson" | "jsonl") => TableFormat::Ndjson,
-            (None, "parquet") => return refuse("Parquet is not supported yet", "convert it to CSV first"),
+            (Some(InputFormat::Parquet), _) | (None, "parquet" | "pq") => TableFormat::Parquet,
             (None, "gz" | "zst" | "xz" | "bz2" | "zip") => {
                 return refuse(
                     "compressed tables are not read",
@@ -211,6 +220,9 @@ impl Options {
             }
             (None, _) => {
                 let head = file.fill_buf().map_err(|error| Failure::read(&error, &name))?;
+                if head.starts_with(b"PAR1") {
+                    return Ok((TableFormat::Parquet, b','));
+                }
                 let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
                 match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
                     Some(b'{') => TableFormat::Ndjson,
@@ -230,6 +242,7 @@ fn failure(name: &str, error: &TableError) -> Failure {
         TableError::BadDelimiter { .. }
         | TableError::BadTypes { .. }
         | TableError::UnknownType { .. }
+        | TableError::TypeOfFile { .. }
         | TableError::UnknownColumn { .. }
         | TableError::TypeGivenTwice { .. }
         | TableError::OutputNameTaken { .. }
@@ -316,7 +329,8 @@ mod tests {
         assert_eq!(open(args(folder.path())).await.err().unwrap().exit, Exit::NoInput);
         let empty = write("empty.csv", b"");
         assert_eq!(open(args(&empty)).await.err().unwrap().exit, Exit::Data);
-        for name in ["a.parquet", "a.json", "a.csv.gz"] {
+        assert_eq!(open(args(&write("a.parquet", b"x"))).await.err().unwrap().exit, Exit::Data);
+        for name in ["a.json", "a.csv.gz"] {
             assert_eq!(open(args(&write(name, b"x"))).await.err().unwrap().exit, Exit::Usage, "{name}");
         }
         let good = write("good.csv", b"x,result\n1,2\n");

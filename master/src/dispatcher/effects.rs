@@ -252,9 +252,10 @@ impl DispatcherState {
                 Some(internal(
                     "poison_shard",
                     format!(
-                        "shard {shard} (rows {first_row} to {}) of job {job} ended {attempts} workers or executors that \
-                         tried it; find the row with a smaller input",
-                        first_row + rows - 1
+                        "shard {shard} (rows {first_row} to {}) of job {job} failed {attempts} times{}; find the row \
+                         with a smaller input",
+                        first_row + rows - 1,
+                        self.deaths.get(&job).map(|reason| format!(": {reason}")).unwrap_or_default()
                     ),
                 )),
             ),
@@ -318,6 +319,7 @@ impl DispatcherState {
         }
         entry.update(|view| (view.shards.queued, view.shards.leased) = (0, 0));
         self.progress.remove(&job);
+        self.deaths.remove(&job);
         self.leased.retain(|lease, _| lease.job != job);
         self.in_hand.retain(|lease, _| lease.job != job);
         for worker in self.peers.ids() {

@@ -117,6 +117,8 @@ pub struct DispatcherState {
     leased: BTreeMap<Lease, (u64, u64)>,
     /// Rows done so far of attempts that run.
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
+    /// Why the last attempt of a job died, as its worker said.
+    deaths: BTreeMap<JobId, String>,
     timer: Option<AbortHandle>,
     effects: Vec<Effect>,
 }
@@ -208,8 +210,9 @@ impl DispatcherState {
             WorkerEvent::ShardFailed { lease, reason } => {
                 tracing::warn!(
                     job_id = %lease.job, shard_id = %lease.shard, attempt = %lease.attempt, worker_id = %worker,
-                    error = reason, "attempt died, the shard runs again"
+                    error = %reason, "attempt died, the shard runs again"
                 );
+                self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
             WorkerEvent::InputWanted { lease, offset } => self.read_input(worker, lease, offset),
@@ -329,6 +332,7 @@ impl Actor for Dispatcher {
             in_hand: BTreeMap::new(),
             leased: BTreeMap::new(),
             progress: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             timer: None,
             effects: Vec::new(),
         };

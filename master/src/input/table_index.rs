@@ -2,12 +2,13 @@
 
 use quipu_shared::BLOCK_ROWS;
 use quipu_shared::spec::TableSchema;
-use quipu_shared::table::{RecordIndex, RecordIndexer};
+use quipu_shared::table::columnar::{ColumnarFile, Source};
+use quipu_shared::table::{RecordIndex, RecordIndexer, TableError};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1024 * 1024;
@@ -27,6 +28,8 @@ pub struct TableIndex {
     path: PathBuf,
     schema: TableSchema,
     blocks: RwLock<Blocks>,
+    /// For a table in columns: its file, whose footer tells the rows.
+    file: OnceLock<ColumnarFile>,
     stopped: AtomicBool,
 }
 
@@ -41,7 +44,7 @@ struct Blocks {
 impl TableIndex {
     /// An index of a file that is still to be read.
     pub fn new(path: PathBuf, schema: TableSchema) -> Self {
-        Self { path, schema, blocks: RwLock::default(), stopped: AtomicBool::new(false) }
+        Self { path, schema, blocks: RwLock::default(), file: OnceLock::new(), stopped: AtomicBool::new(false) }
     }
 
     /// The file.
@@ -60,6 +63,11 @@ impl TableIndex {
     /// Where the file can't be read, or a record is over the limit; the message names the file and the row.
     pub fn build(&self, mut report: impl FnMut(IndexProgress)) -> Result<(), String> {
         let name = self.path.display();
+        if self.schema.format.is_columnar() {
+            let rows = self.open_columns().map_err(|error| format!("{name}: {error}"))?;
+            report(IndexProgress { rows, last: true });
+            return Ok(());
+        }
         let mut file = File::open(&self.path).map_err(|error| format!("open {name}: {error}"))?;
         let mut indexer = RecordIndexer::new(&self.schema).map_err(|error| format!("{name}: {error}"))?;
         let mut buffer = vec![0; READ_BYTES];
@@ -94,9 +102,20 @@ impl TableIndex {
         Ok(())
     }
 
+    /// Reads the footer of a table in columns; gives its rows.
+    fn open_columns(&self) -> Result<u64, TableError> {
+        let file = ColumnarFile::open(self.schema.format, Source::file(File::open(&self.path)?)?)?;
+        file.check(&self.schema)?;
+        Ok(self.file.get_or_init(|| file).rows())
+    }
+
     /// First byte and length of these rows; `first_row` is a multiple of [`BLOCK_ROWS`], and so is its end, or it is
-    /// the end of the file.
+    /// the end of the file. For a table in columns, the whole file.
     pub fn range(&self, first_row: u64, rows: u64) -> Option<(u64, u64)> {
+        if self.schema.format.is_columnar() {
+            // Their place in the file is for the worker to find.
+            return self.file.get().map(|file| (0, file.bytes()));
+        }
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
         let first = *blocks.offsets.get(usize::try_from(first_row / BLOCK_ROWS).ok()?)?;
         let next_block = usize::try_from((first_row + rows).div_ceil(BLOCK_ROWS)).ok()?;

@@ -9,7 +9,9 @@ use quipu_shared::render::{MapRenderer, RowRenderer};
 use quipu_shared::service::{ErrorKind, Place, ServiceError};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
 use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, Scalar, TableInput};
-use quipu_shared::table::{check_output_name, check_schema, variables as variables_of};
+use quipu_shared::table::{
+    check_formula_inputs, check_output_name, check_schema, check_text_output, variables as variables_of,
+};
 use std::sync::Arc;
 
 /// Bytes of output that a shard is cut for, so that a worker's memory does not grow with a job's rows.
@@ -24,6 +26,11 @@ const EVAL_SHARD_ROWS_MAX: u64 = 4096;
 const RESULT_BYTES_GUESS: u64 = 24;
 /// Bytes of a record where nothing is known of it.
 const RECORD_BYTES_GUESS: u64 = 128;
+
+/// Bytes of a cell of a table in columns.
+const CELL_BYTES_GUESS: u64 = 16;
+/// Rows of the first shards of a table in columns, and at least of the largest: a page holds about so many.
+const COLUMNAR_ROWS: u64 = 8 * BLOCK_ROWS;
 
 /// Limits on jobs.
 #[derive(Clone, Debug)]
@@ -123,18 +130,31 @@ impl Admission {
                 if let Some(condition) = condition {
                     read.extend(self.check_formula(spec, condition, variables)?);
                 }
+                check_formula_inputs(schema, &read).map_err(|error| usage("unreadable_column", error.to_string()))?;
+                if spec.reductions.is_empty() {
+                    check_text_output(schema, spec.format)
+                        .map_err(|error| usage("column_without_text", error.to_string()))?;
+                }
+                let columnar = schema.format.is_columnar();
+                if columnar && !shared_input {
+                    let message = "a table in columns is read by its path; use --shared".to_string();
+                    return Err(usage("not_shared", message));
+                }
                 Shape {
                     rows: 0,
                     rows_final: false,
                     granule: BLOCK_ROWS,
-                    initial_rows: BLOCK_ROWS,
+                    initial_rows: if columnar { COLUMNAR_ROWS } else { BLOCK_ROWS },
                     // Workers read no other columns, and partials name their inputs.
                     inputs: variables_of(schema)
                         .filter(|name| read.iter().any(|r| r == name))
                         .map(Into::into)
                         .collect(),
                     header: MapRenderer::new(schema, name, spec.format).header().unwrap_or_default(),
-                    row_bytes: RECORD_BYTES_GUESS + RESULT_BYTES_GUESS,
+                    row_bytes: match columnar {
+                        true => CELL_BYTES_GUESS * schema.columns.len() as u64 + RESULT_BYTES_GUESS,
+                        false => RECORD_BYTES_GUESS + RESULT_BYTES_GUESS,
+                    },
                 }
             }
         };
@@ -155,6 +175,11 @@ impl Admission {
             initial_rows: shape.initial_rows,
             shard_rows_max: match (&spec.kind, &reducers) {
                 (JobKind::Eval { .. }, _) => EVAL_SHARD_ROWS_MAX,
+                // Read block by block, whatever their number; small shards would decode the pages between them twice.
+                (JobKind::Map { schema, .. }, Some(_)) if schema.format.is_columnar() => u64::MAX,
+                (JobKind::Map { schema, .. }, None) if schema.format.is_columnar() => {
+                    (SHARD_BYTES_TARGET / shape.row_bytes).next_multiple_of(BLOCK_ROWS).max(COLUMNAR_ROWS)
+                }
                 (JobKind::Map { .. }, _) | (_, None) => {
                     (SHARD_BYTES_TARGET / shape.row_bytes.max(1)).max(1).next_multiple_of(BLOCK_ROWS)
                 }

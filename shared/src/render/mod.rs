@@ -7,10 +7,13 @@
 //! Floats are written so that they read back to the same bits (`1.0`, `1e300`), but for the plain form, which shows
 //! `8` for `8.0`. NaN and infinities are `NaN`, `inf` and `-inf`; JSON has them as strings.
 
+mod columns;
 mod eval;
 mod map;
+mod moments;
 mod rows;
 
+pub use columns::ColumnsRenderer;
 pub use eval::{
     EVAL_CSV_HEADER, EvalFailure, EvalOutcome, EvalResult, ValueType, csv_of, plain_of, table_of, write_eval_line,
 };

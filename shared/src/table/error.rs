@@ -110,6 +110,48 @@ pub enum TableError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A file in columns was given to what reads text.
+    #[error("{format} is no text, and has no records one after the other")]
+    NotText {
+        /// The form.
+        format: &'static str,
+    },
+    /// A file in columns that is not what it says, or is over a limit.
+    #[error("the table is no valid {format}: {reason}")]
+    Columnar {
+        /// The form that it should have.
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `--types` asks for what the file's values can't be read as.
+    #[error("--types: column {column:?} is {stored} in the file, which can't be read as {ty}")]
+    TypeOfFile {
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        stored: String,
+        /// What was asked for.
+        ty: &'static str,
+    },
+    /// A formula reads a column whose type it can't have.
+    #[error("column {column:?} is {stored}, which a formula can't read; leave it out of the formula")]
+    Unreadable {
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        stored: String,
+    },
+    /// A column has no text, and the output is text.
+    #[error("column {column:?} is {stored}, which has no text; write {format}")]
+    NoText {
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        stored: String,
+        /// A form that keeps it.
+        format: &'static str,
+    },
     /// A schema that no inference makes.
     #[error("the table's schema is not valid: {reason}")]
     BadSchema {

@@ -1,7 +1,7 @@
 //! Where blocks of rows begin in a file, found in one pass without keeping the file.
 
 use super::json_record::is_blank;
-use super::{BLOCK_BYTES_MAX, BOM, RECORD_BYTES_MAX, TableError, check_delimiter};
+use super::{BLOCK_BYTES_MAX, BOM, RECORD_BYTES_MAX, TableError, check_delimiter, not_columnar};
 use crate::BLOCK_ROWS;
 use crate::spec::{TableFormat, TableSchema};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,7 @@ impl RecordIndexer {
         if format == TableFormat::Csv {
             check_delimiter(delimiter)?;
         }
+        not_columnar(format)?;
         Ok(Self {
             format,
             delimiter,
@@ -115,6 +116,7 @@ impl RecordIndexer {
             match self.format {
                 TableFormat::Csv => self.push_csv(bytes, start)?,
                 TableFormat::Ndjson => self.push_json(bytes, start)?,
+                other => not_columnar(other)?,
             }
         }
         self.offset += bytes.len() as u64;

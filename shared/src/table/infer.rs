@@ -3,7 +3,7 @@
 use super::cell::{CellKind, classify, parse_int};
 use super::{
     BOM, COLUMNS_MAX, CsvCursor, Field, HEADER_BYTES_MAX, INFER_BYTES_MAX, INFER_ROWS_MAX, JsonCursor, KeySink,
-    NOTES_MAX, RecordIndexer, TableError, check_delimiter, names, scan_object, shorten,
+    NOTES_MAX, RecordIndexer, TableError, check_delimiter, columnar, names, scan_object, shorten,
 };
 use crate::spec::{ColumnType, TableColumn, TableFormat, TableSchema};
 use std::collections::HashMap;
@@ -65,6 +65,7 @@ pub fn infer_bytes(bytes: &[u8], complete: bool, options: InferOptions) -> Resul
     match options.format {
         TableFormat::Csv => infer_csv(body, complete, options.delimiter),
         TableFormat::Ndjson => infer_json(body, complete),
+        other => Err(TableError::NotText { format: columnar::format_name(other) }),
     }
 }
 
@@ -322,7 +323,7 @@ fn finish(
         .zip(seen)
         .map(|((name, variable), seen)| TableColumn { name, variable, ty: seen.ty() })
         .collect();
-    Inferred { schema: TableSchema { format, delimiter, columns }, rows_seen, notes }
+    Inferred { schema: TableSchema { format, delimiter, columns, arrow: None }, rows_seen, notes }
 }
 
 #[cfg(test)]

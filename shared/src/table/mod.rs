@@ -1,4 +1,4 @@
-//! Rows that are read: CSV and JSON-lines.
+//! Rows that are read: CSV, JSON-lines, and [`columnar`] files.
 //!
 //! The submitting side calls [`infer()`] on the file's head, which fixes the [`TableSchema`] of the job. Whoever holds
 //! the whole file runs a [`RecordIndexer`] over it, which tells where blocks of rows begin; shards are byte ranges
@@ -9,6 +9,7 @@
 //! [`cell`].
 
 pub mod cell;
+pub mod columnar;
 mod csv_record;
 mod error;
 mod index;
@@ -18,6 +19,7 @@ mod names;
 mod read;
 mod types;
 
+pub use columnar::{arrow_schema, check_formula_inputs, check_text_output, infer_columnar};
 pub use error::TableError;
 pub use index::{RecordIndex, RecordIndexer};
 pub use infer::{InferOptions, Inferred, infer, infer_bytes};
@@ -30,7 +32,7 @@ pub(crate) use csv_record::{CsvCursor, Field};
 pub(crate) use error::shorten;
 pub(crate) use json_record::{JsonCursor, KeySink, scan_object};
 
-use crate::spec::TableSchema;
+use crate::spec::{TableFormat, TableSchema};
 
 /// Longest record: a longer one is a quote that was never closed, or not a table; and one must fit into memory.
 pub const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -58,6 +60,11 @@ pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The names that a formula may use for the table's columns, in file order.
 pub fn variables(schema: &TableSchema) -> impl Iterator<Item = &str> {
     schema.columns.iter().map(|column| column.variable.as_str())
+}
+
+/// Refuses a file that is no text.
+pub(crate) fn not_columnar(format: TableFormat) -> Result<(), TableError> {
+    if format.is_columnar() { Err(TableError::NotText { format: columnar::format_name(format) }) } else { Ok(()) }
 }
 
 /// Refuses separators that would be taken for something else.

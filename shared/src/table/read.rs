@@ -1,6 +1,7 @@
 //! A shard's bytes as blocks of rows: the worker's side.
 
 use super::cell::{parse_boolean, parse_float, parse_int, trim, type_name, type_that_reads};
+use super::columnar::format_name;
 use super::{
     CsvCursor, Field, JsonCursor, KeySink, RECORD_BYTES_MAX, STRING_CELL_BYTES_MAX, TableError, check_delimiter,
     scan_object, shorten,
@@ -86,6 +87,7 @@ impl<'a> TableReader<'a> {
                 Form::Csv { cursor, fields: Vec::new(), columns: schema.columns.len(), fields_max }
             }
             TableFormat::Ndjson => Form::Ndjson { cursor: JsonCursor::new(bytes), keys: Keys::new(schema, &wanted) },
+            other => return Err(TableError::NotText { format: format_name(other) }),
         };
         Ok(Self { bytes, next_row: first_row, wanted, form })
     }

@@ -17,7 +17,7 @@ fn schema(format: TableFormat, columns: &str) -> TableSchema {
         };
         TableColumn { name: name.to_string(), variable: name.to_string(), ty }
     };
-    TableSchema { format, delimiter: b',', columns: columns.split(' ').map(column).collect() }
+    TableSchema { format, delimiter: b',', columns: columns.split(' ').map(column).collect(), arrow: None }
 }
 
 /// The first block, and the records' texts.

@@ -1,6 +1,7 @@
 //! Schemas: overriding types, and checking what others made.
 
 use super::cell::type_name;
+use super::columnar::check_columnar;
 use super::{COLUMNS_MAX, HEADER_BYTES_MAX, TableError, check_delimiter, names};
 use crate::spec::{ColumnType, TableColumn, TableFormat, TableSchema};
 use std::collections::HashSet;
@@ -30,7 +31,7 @@ pub fn apply_types(schema: &mut TableSchema, types: &str) -> Result<(), TableErr
         schema.columns[index].ty =
             parse_type(ty).ok_or_else(|| TableError::UnknownType { column: name.to_string(), ty: ty.to_string() })?;
     }
-    Ok(())
+    check_columnar(schema)
 }
 
 fn parse_type(text: &str) -> Option<ColumnType> {
@@ -109,7 +110,7 @@ pub fn check_schema(schema: &TableSchema) -> Result<(), TableError> {
             return Err(TableError::BadSchema { reason: format!("two columns are the key {name:?}") });
         }
     }
-    Ok(())
+    check_columnar(schema)
 }
 
 #[cfg(test)]
@@ -123,7 +124,12 @@ mod tests {
             variable: variable.to_string(),
             ty: ColumnType::String,
         };
-        TableSchema { format: TableFormat::Csv, delimiter: b',', columns: names.iter().map(column).collect() }
+        TableSchema {
+            format: TableFormat::Csv,
+            delimiter: b',',
+            columns: names.iter().map(column).collect(),
+            arrow: None,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Owned by the worker's supervisor, which starts one again when it panics; the new one reports to the agent, which
 //! then hands the shard back to the master. CPU work stays on these threads, so the runtime never stalls.
 
+pub mod columnar;
 pub mod prepare;
 pub mod run;
 

@@ -1,5 +1,6 @@
 //! A job made ready to run: its formulas parsed, its source built. Once a process and job.
 
+use super::columnar::OpenFile;
 use crate::engine::Plan;
 use quipu_shared::config::TierChoice;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits};
@@ -32,6 +33,8 @@ pub struct PreparedJob {
     pub variables: Vec<String>,
     /// For a table: which of its columns the formulas read, in the order of a block's columns.
     pub wanted: Vec<usize>,
+    /// For a table in columns: its file.
+    pub file: OpenFile,
 }
 
 impl std::fmt::Debug for PreparedJob {
@@ -47,8 +50,15 @@ impl PreparedJob {
     /// Where its formula or its source is not valid.
     pub fn new(spec: &JobSpec, limits: FormulaLimits, tier: TierChoice) -> Result<Self, PreparedJobError> {
         let source_error = |error: &dyn std::fmt::Display| PreparedJobError::Source(error.to_string());
-        let mut job =
-            Self { limits, formula: None, condition: None, source: None, variables: Vec::new(), wanted: Vec::new() };
+        let mut job = Self {
+            limits,
+            formula: None,
+            condition: None,
+            source: None,
+            variables: Vec::new(),
+            wanted: Vec::new(),
+            file: OpenFile::default(),
+        };
         let mut types: Vec<ColumnType> = Vec::new();
         let (formula, condition) = match &spec.kind {
             JobKind::Eval { .. } => return Ok(job),

@@ -5,6 +5,7 @@
 
 use crate::core::RawOutput;
 use crate::engine::Engine;
+use crate::executor::columnar::ColumnarRows;
 use crate::executor::prepare::{PreparedJob, PreparedJobError};
 use crate::task::{Task, TaskInput};
 use bytes::Bytes;
@@ -47,6 +48,10 @@ pub fn run_shard(task: &Task) -> Result<RawOutput, RunError> {
     let spec = &*task.job.spec;
     match (&spec.kind, &task.input) {
         (JobKind::Eval { .. }, TaskInput::Formulas(formulas)) => run_eval(task, prepared, formulas),
+        (JobKind::Map { schema, name, .. }, _) if schema.format.is_columnar() => {
+            let rows = ColumnarRows::open(task, prepared, schema, name, spec)?;
+            Shard::new(task, prepared)?.run(rows)
+        }
         (JobKind::Map { schema, name, .. }, input) => {
             let bytes = table_bytes(input)?;
             let reader = TableReader::new(schema, &prepared.wanted, &bytes, task.first_row)
@@ -117,7 +122,7 @@ fn table_bytes(input: &TaskInput) -> Result<Bytes, RunError> {
 }
 
 /// Rows of a shard, block by block, and how they are rendered.
-trait Rows {
+pub(super) trait Rows {
     /// Fills the next block; false at the end.
     fn next(&mut self, block: &mut Block) -> Result<bool, RunError>;
     /// Renders the rows of the block that was filled last.
