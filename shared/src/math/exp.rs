@@ -18,19 +18,18 @@ const EXP_MIN: f64 = -746.0;
 const EXP2_MAX: f64 = 1025.0;
 const EXP2_MIN: f64 = -1076.0;
 
-/// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2: minimax, to 2^-60 of e^r.
-const EXP: [f64; 11] = [
-    0.5,
-    0.166_666_666_666_666_82,
-    0.041_666_666_666_666_116,
-    0.008_333_333_333_317_356,
-    0.001_388_888_888_911_016_6,
-    0.000_198_412_698_957_396_57,
-    2.480_158_693_218_574e-5,
-    2.755_723_539_628_392_7e-6,
-    2.755_757_948_468_031e-7,
-    2.511_187_893_743_672_5e-8,
-    2.082_692_440_942_294_5e-9,
+/// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2: minimax, to 2^-57 of e^r.
+const EXP: [f64; 10] = [
+    0.500_000_000_000_001,
+    0.166_666_666_666_664_16,
+    0.041_666_666_666_535_1,
+    0.008_333_333_333_493_557,
+    0.001_388_888_894_252_319_3,
+    0.000_198_412_695_059_461_8,
+    2.480_149_410_068_738_6e-5,
+    2.755_758_850_696_521_5e-6,
+    2.762_993_103_726_997e-7,
+    2.499_903_940_701_841e-8,
 ];
 
 /// e^r for |r| at most about ln 2 / 2.
@@ -59,6 +58,14 @@ pub(super) fn exp_of_pair(x: Pair) -> f64 {
     let hi = select(x.hi > EXP_MAX, EXP_MAX, select(x.hi < EXP_MIN, EXP_MIN, x.hi));
     let (r, k) = reduce(Pair { hi, lo: select(inside, x.lo, 0.0) });
     settle(scale(near_one(r).rounded(), k))
+}
+
+/// e^x as two floats that are still to be multiplied by 2^k, which stands in the lowest bits; 0 <= x <= 800.
+#[inline(always)]
+pub(super) fn exp_unscaled(x: f64) -> (Pair, u64) {
+    let (r, k) = reduce(Pair { hi: x, lo: 0.0 });
+    let power = near_one(r);
+    (Pair::sum_ordered(power.hi, power.lo), k)
 }
 
 #[inline(always)]

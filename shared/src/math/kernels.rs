@@ -1,7 +1,7 @@
 //! The one table of functions and their kernels.
 
 use super::blocks::{Kernel1, Kernel2};
-use super::{exp, log, power, trig};
+use super::{exp, hyperbolic, inverse, log, power, root, trig};
 
 macro_rules! plain1 {
     ($($name:ident = $function:path),+ $(,)?) => {$(
@@ -52,29 +52,25 @@ macro_rules! plain2 {
 }
 
 plain1!(
-    Cbrt = libm::cbrt,
+    Cbrt = root::cbrt,
     Exp = exp::exp,
     Exp2 = exp::exp2,
     Ln = log::ln,
     Log2 = log::log2,
     Log10 = log::log10,
-    Asin = libm::asin,
-    Acos = libm::acos,
-    Atan = libm::atan,
-    Sinh = libm::sinh,
-    Cosh = libm::cosh,
-    Tanh = libm::tanh,
-    Asinh = libm::asinh,
-    Acosh = acosh,
-    Atanh = libm::atanh,
+    Asin = inverse::asin,
+    Acos = inverse::acos,
+    Atan = inverse::atan,
+    Sinh = hyperbolic::sinh,
+    Cosh = hyperbolic::cosh,
+    Tanh = hyperbolic::tanh,
+    Asinh = hyperbolic::asinh,
+    Acosh = hyperbolic::acosh,
+    Atanh = hyperbolic::atanh,
     Square = power::square,
     Root = power::root,
     Inverse = power::inverse,
 );
-
-fn acosh(x: f64) -> f64 {
-    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
-}
 
 reduced1!(
     Sin = trig::sin, far: libm::sin,
@@ -82,7 +78,7 @@ reduced1!(
     Tan = trig::tan, far: libm::tan,
 );
 
-plain2!(Log = power::log, Atan2 = libm::atan2, Hypot = libm::hypot, Rem = rem,);
+plain2!(Log = power::log, Atan2 = inverse::atan2, Hypot = root::hypot, Rem = rem,);
 
 /// Exact, as IEEE 754 defines it; machines have no instruction for it.
 fn rem(x: f64, y: f64) -> f64 {

@@ -83,10 +83,18 @@ fn log_parts(m: f64) -> (f64, f64, f64) {
 
 #[inline(always)]
 pub(super) fn ln(x: f64) -> f64 {
+    // To add -0 changes nothing, and compilers know it.
+    ln_plus(x, -0.0, -0.0)
+}
+
+/// ln(2^k x) + small.
+#[inline(always)]
+pub(super) fn ln_plus(x: f64, k: f64, small: f64) -> f64 {
     let (e, m) = split(x);
+    let e = e + k;
     let (f, half_square, rest) = log_parts(m);
     let sum = Pair::sum_ordered(e * LN_2_UPPER, f);
-    at_the_edges(x, sum.hi + (sum.lo - (half_square - (rest + e * LN_2_LOWER))))
+    at_the_edges(x, sum.hi + (sum.lo - (half_square - (rest + (e * LN_2_LOWER + small)))))
 }
 
 /// ln m as an upper half and the rest.
@@ -115,7 +123,7 @@ pub(super) fn log10(x: f64) -> f64 {
     at_the_edges(x, sum.hi + (sum.lo + small))
 }
 
-/// ln x to about 2^-65 of it, for finite x > 0.
+/// ln x to about 2^-65 of it, for finite x > 0; the second part is up to 2^-43 of the first.
 #[inline(always)]
 pub(super) fn ln_pair(x: f64) -> Pair {
     let (e, m) = split(x);
@@ -125,6 +133,5 @@ pub(super) fn ln_pair(x: f64) -> Pair {
     let series = Pair::sum_ordered(third.hi, z.hi * z.hi * polynomial(z.hi, &ATANH_TAIL)).plus(third.lo);
     let product = Pair::product(s.hi, series.hi).plus(s.hi * series.lo + s.lo * series.hi);
     let atanh = Pair::sum_ordered(s.hi, product.hi).plus(product.lo + s.lo);
-    let sum = Pair::sum_ordered(e * LN_2_UPPER, 2.0 * atanh.hi).plus(e * LN_2_LOWER + 2.0 * atanh.lo);
-    Pair::sum_ordered(sum.hi, sum.lo)
+    Pair::sum_ordered(e * LN_2_UPPER, 2.0 * atanh.hi).plus(e * LN_2_LOWER + 2.0 * atanh.lo)
 }

@@ -12,10 +12,13 @@
 
 mod blocks;
 mod exp;
+mod hyperbolic;
+mod inverse;
 mod kernels;
 mod log;
 mod parts;
 mod power;
+mod root;
 mod trig;
 
 use blocks::{Kernel1, Kernel2};

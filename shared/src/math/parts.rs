@@ -21,14 +21,17 @@ pub(super) fn settle(x: f64) -> f64 {
     select(x.is_nan(), f64::NAN, x)
 }
 
-/// The value of a polynomial, given by its coefficients from the lowest power on.
+/// The value of a polynomial, given by its coefficients from the lowest power on. Even and odd powers are summed apart:
+/// the chains of operations that wait for each other are half as long.
 #[inline(always)]
 pub(super) fn polynomial<const N: usize>(x: f64, coefficients: &[f64; N]) -> f64 {
-    let mut sum = 0.0;
-    for (at, coefficient) in coefficients.iter().rev().enumerate() {
-        sum = if at == 0 { *coefficient } else { sum * x + coefficient };
+    let square = x * x;
+    let mut sums = [0.0; 2];
+    for (at, coefficient) in coefficients.iter().enumerate().rev() {
+        let sum = &mut sums[at & 1];
+        *sum = if at + 2 >= N { *coefficient } else { *sum * square + coefficient };
     }
-    sum
+    sums[0] + sums[1] * x
 }
 
 /// The nearest integer of a float below 2^51, and that integer modulo 2^51 in the lowest bits of a word.
@@ -84,6 +87,14 @@ impl Pair {
     pub(super) fn sum_ordered(a: f64, b: f64) -> Self {
         let hi = a + b;
         Self { hi, lo: (a - hi) + b }
+    }
+
+    /// The exact sum (Knuth).
+    #[inline(always)]
+    pub(super) fn sum(a: f64, b: f64) -> Self {
+        let hi = a + b;
+        let from_b = hi - a;
+        Self { hi, lo: (a - (hi - from_b)) + (b - from_b) }
     }
 
     /// The product, to about 2^-105 of it (Dekker, with halves by mask).

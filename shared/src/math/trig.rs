@@ -42,7 +42,7 @@ fn reduce(x: f64) -> (Pair, u64) {
     let first = x - n * FRAC_PI_2[0];
     let second = Pair::sum_ordered(first, -(n * FRAC_PI_2[1]));
     let third = Pair::sum_ordered(second.hi, -(n * FRAC_PI_2[2]));
-    (Pair::sum_ordered(third.hi, (second.lo + third.lo) - n * FRAC_PI_2[3]), turns)
+    (Pair { hi: third.hi, lo: (second.lo + third.lo) - n * FRAC_PI_2[3] }, turns)
 }
 
 /// Sine of r and `turns` quarter turns.
