@@ -1,5 +1,6 @@
 //! CSV records of bytes that are in memory.
 
+use super::scan::{BLOCK, Marks, State, WINDOW, scan};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -8,14 +9,20 @@ use std::ops::Range;
 pub(crate) struct Field {
     start: usize,
     end: usize,
-    quoted: bool,
 }
 
 impl Field {
+    /// The field as it stands in the bytes.
+    pub(crate) fn raw(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
     /// What the field says: without its quotes, doubled quotes made single.
-    pub(crate) fn text<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let raw = &bytes[self.start..self.end];
-        if self.quoted { unquote(&raw[1..]) } else { Cow::Borrowed(raw) }
+    pub(crate) fn text(self, bytes: &[u8]) -> Cow<'_, [u8]> {
+        match self.raw(bytes) {
+            [b'"', rest @ ..] => unquote(rest),
+            raw => Cow::Borrowed(raw),
+        }
     }
 }
 
@@ -55,60 +62,80 @@ pub(crate) struct CsvRecord {
 #[derive(Debug)]
 pub(crate) struct CsvCursor<'a> {
     bytes: &'a [u8],
+    delimiter: u8,
+    /// Where the next record is looked for.
     position: usize,
-    /// Bytes that end a field which is not quoted.
-    ends: [bool; 256],
+    marks: Marks,
+    /// First byte that is not scanned, and the state there.
+    scanned: usize,
+    state: State,
+    /// Word of the marks at hand: its number, the byte that its lowest bit stands for, and the bits that are left.
+    word: usize,
+    base: usize,
+    left: u64,
 }
 
 impl<'a> CsvCursor<'a> {
     /// Begins at the first byte.
     pub(crate) fn new(bytes: &'a [u8], delimiter: u8) -> Self {
-        let mut ends = [false; 256];
-        for end in [delimiter, b'\n', b'\r'] {
-            ends[usize::from(end)] = true;
-        }
-        Self { bytes, position: 0, ends }
+        let (marks, state) = (Marks::NONE, State::Open);
+        Self { bytes, delimiter, position: 0, marks, scanned: 0, state, word: 0, base: 0, left: 0 }
     }
 
     /// The next record; its first `fields_max` fields replace what `fields` held.
     pub(crate) fn next_record(&mut self, fields: &mut Vec<Field>, fields_max: usize) -> Option<CsvRecord> {
         fields.clear();
-        let bytes = self.bytes;
-        let blank_lines = bytes[self.position..].iter().position(|byte| !matches!(byte, b'\n' | b'\r'))?;
-        let record_start = self.position + blank_lines;
-        let mut start = record_start;
-        let mut count = 0;
+        let (mut record_start, mut start, mut count) = (self.position, self.position, 0_usize);
         loop {
-            let quoted = bytes.get(start) == Some(&b'"');
-            let (plain, unclosed) = if quoted { self.after_quotes(start + 1) } else { (start, false) };
-            let end = bytes[plain..]
-                .iter()
-                .position(|byte| self.ends[usize::from(*byte)])
-                .map_or(bytes.len(), |length| plain + length);
+            while self.left == 0 {
+                if !self.next_word() {
+                    let end = self.bytes.len();
+                    self.position = end;
+                    if start == end && count == 0 {
+                        return None;
+                    }
+                    if count < fields_max {
+                        fields.push(Field { start, end });
+                    }
+                    let unclosed = self.state == State::Quoted;
+                    return Some(CsvRecord { range: record_start..end, fields: count + 1, unclosed });
+                }
+            }
+            let at = self.base + self.left.trailing_zeros() as usize;
+            self.left &= self.left.wrapping_sub(1);
+            let is_end = matches!(self.bytes.get(at), Some(b'\n' | b'\r'));
+            if is_end && at == record_start {
+                // A blank line, or the second half of a line end.
+                (record_start, start) = (at + 1, at + 1);
+                continue;
+            }
             if count < fields_max {
-                fields.push(Field { start, end, quoted });
+                fields.push(Field { start, end: at });
             }
             count += 1;
-            match bytes.get(end) {
-                Some(b'\n' | b'\r') | None => {
-                    self.position = end;
-                    return Some(CsvRecord { range: record_start..end, fields: count, unclosed });
-                }
-                Some(_) => start = end + 1,
+            start = at + 1;
+            if is_end {
+                self.position = start;
+                return Some(CsvRecord { range: record_start..at, fields: count, unclosed: false });
             }
         }
     }
 
-    /// Where the quotes that were opened before `position` are closed, and whether the bytes ended first.
-    fn after_quotes(&self, mut position: usize) -> (usize, bool) {
-        while let Some(quote) = memchr::memchr(b'"', &self.bytes[position..]) {
-            position += quote + 1;
-            if self.bytes.get(position) != Some(&b'"') {
-                return (position, false);
+    /// Goes to the next word of marks; false at the end.
+    fn next_word(&mut self) -> bool {
+        self.word += 1;
+        self.base += BLOCK;
+        if self.base >= self.scanned {
+            let from = self.scanned;
+            let end = self.bytes.len().min(from + WINDOW);
+            if from == end {
+                return false;
             }
-            position += 1;
+            self.state = scan(&self.bytes[from..end], self.delimiter, self.state, &mut self.marks);
+            (self.word, self.base, self.scanned) = (0, from, end);
         }
-        (self.bytes.len(), true)
+        self.left = self.marks.delimiters[self.word] | self.marks.ends[self.word];
+        true
     }
 }
 

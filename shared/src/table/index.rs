@@ -1,6 +1,7 @@
 //! Where blocks of rows begin in a file, found in one pass without keeping the file.
 
 use super::json_record::is_blank;
+use super::scan::{self, BLOCK, Marks, WINDOW, scan};
 use super::{BLOCK_BYTES_MAX, BOM, RECORD_BYTES_MAX, TableError, check_delimiter, not_columnar};
 use crate::BLOCK_ROWS;
 use crate::spec::{TableFormat, TableSchema};
@@ -36,19 +37,15 @@ impl RecordIndex {
     }
 }
 
-/// Where in a CSV record the bytes so far end.
+/// Where the bytes so far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// So many bytes of the file, all of them, look like a byte order mark.
     Start(usize),
     /// Between records (or, for JSON-lines, in the blanks before one).
     Between,
-    /// In a record, not in quotes.
-    Plain,
-    /// In quotes.
-    Quoted,
-    /// After a quote within quotes: the end of them, or half of a doubled one.
-    QuoteInQuoted,
+    /// In a record.
+    Within,
 }
 
 /// Finds the records of a file whose bytes come in pieces of any size. Memory is eight bytes a block.
@@ -57,10 +54,10 @@ pub struct RecordIndexer {
     format: TableFormat,
     delimiter: u8,
     state: State,
+    /// What a quote would mean in CSV.
+    quotes: scan::State,
     /// Bytes before the piece at hand.
     offset: u64,
-    /// Last byte of the piece before.
-    last: u8,
     /// Line feeds so far.
     line_feeds: u64,
     record_start: u64,
@@ -87,8 +84,8 @@ impl RecordIndexer {
             format,
             delimiter,
             state: State::Start(0),
+            quotes: scan::State::Open,
             offset: 0,
-            last: 0,
             line_feeds: 0,
             record_start: 0,
             record_line: 1,
@@ -110,7 +107,6 @@ impl RecordIndexer {
 
     /// The next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), TableError> {
-        let Some(last) = bytes.last() else { return Ok(()) };
         let start = self.skip_mark(bytes);
         if start < bytes.len() {
             match self.format {
@@ -120,9 +116,8 @@ impl RecordIndexer {
             }
         }
         self.offset += bytes.len() as u64;
-        self.last = *last;
-        if !matches!(self.state, State::Between | State::Start(_)) {
-            self.check_length(self.offset)?;
+        if self.state == State::Within {
+            self.check_length(self.offset, self.quotes == scan::State::Quoted)?;
         }
         Ok(())
     }
@@ -130,11 +125,11 @@ impl RecordIndexer {
     /// The end of the file.
     pub fn finish(mut self) -> Result<RecordIndex, TableError> {
         if matches!(self.state, State::Start(1..)) {
-            self.begin_record(0);
-            self.state = State::Plain;
+            self.begin_record(0, 0);
+            self.state = State::Within;
         }
-        if !matches!(self.state, State::Between | State::Start(_)) {
-            self.end_record(self.offset)?;
+        if self.state == State::Within {
+            self.check_length(self.offset, self.quotes == scan::State::Quoted)?;
         }
         Ok(RecordIndex { blocks: self.blocks, records: self.records, bytes: self.offset })
     }
@@ -151,65 +146,64 @@ impl RecordIndexer {
             self.state = State::Between;
         } else {
             // Half a mark is text, and the record's first.
-            self.begin_record(0);
-            self.state = State::Plain;
+            self.begin_record(0, 0);
+            self.state = State::Within;
+            self.quotes = scan::State::Plain;
         }
         equal
     }
 
-    fn push_csv(&mut self, bytes: &[u8], mut position: usize) -> Result<(), TableError> {
-        while position < bytes.len() {
-            match self.state {
-                State::Start(_) | State::Between => match bytes[position] {
-                    b'\n' => {
-                        self.line_feeds += 1;
-                        position += 1;
-                    }
-                    b'\r' => position += 1,
-                    first => {
-                        self.begin_record(self.offset + position as u64);
-                        position += 1;
-                        self.state = if first == b'"' { State::Quoted } else { State::Plain };
-                    }
-                },
-                State::Plain => {
-                    let Some(found) = memchr::memchr3(b'"', b'\n', b'\r', &bytes[position..]) else { break };
-                    let at = position + found;
-                    if bytes[at] == b'"' {
-                        // A quote opens only where a field begins. The start of a record is not seen here.
-                        let before = if at == 0 { self.last } else { bytes[at - 1] };
-                        if before == self.delimiter {
-                            self.state = State::Quoted;
-                        }
-                        position = at + 1;
-                    } else {
-                        self.end_record(self.offset + at as u64)?;
-                        self.state = State::Between;
-                        position = at;
-                    }
-                }
-                State::Quoted => {
-                    let Some(found) = memchr::memchr2(b'"', b'\n', &bytes[position..]) else { break };
-                    position += found + 1;
-                    if bytes[position - 1] == b'"' {
-                        self.state = State::QuoteInQuoted;
-                    } else {
-                        self.line_feeds += 1;
-                    }
-                }
-                State::QuoteInQuoted if bytes[position] == b'"' => {
-                    position += 1;
-                    self.state = State::Quoted;
-                }
-                State::QuoteInQuoted => self.state = State::Plain,
+    fn push_csv(&mut self, bytes: &[u8], start: usize) -> Result<(), TableError> {
+        let mut marks = Marks::NONE;
+        let mut base = self.offset + start as u64;
+        for window in bytes[start..].chunks(WINDOW) {
+            self.quotes = scan(window, self.delimiter, self.quotes, &mut marks);
+            for ((block, ends), line_feeds) in window.chunks(BLOCK).zip(marks.ends).zip(marks.line_feeds) {
+                self.take_block(base, block.len(), ends, line_feeds)?;
+                base += block.len() as u64;
             }
         }
         Ok(())
     }
 
+    /// Takes in a block of up to [`BLOCK`] bytes from `base` on, of which these end records and feed lines.
+    fn take_block(&mut self, base: u64, len: usize, ends: u64, line_feeds: u64) -> Result<(), TableError> {
+        // A record begins with the first byte that ends none behind one that does, and ends with the next that does.
+        let all = u64::MAX >> BLOCK.saturating_sub(len);
+        let after_end = ends << 1 | u64::from(self.state != State::Within);
+        let begins = !ends & after_end & all;
+        let count = u64::from(begins.count_ones());
+        let left_in_block = (BLOCK_ROWS - self.records % BLOCK_ROWS) % BLOCK_ROWS;
+        let end = base + len as u64;
+        let is_long = end - self.record_start > RECORD_BYTES_MAX
+            || self.blocks.last().is_some_and(|block| end - block > BLOCK_BYTES_MAX);
+        if self.header || is_long || count > left_in_block {
+            let mut events = begins | (ends & !after_end);
+            while events != 0 {
+                let bit = events & events.wrapping_neg();
+                let at = base + u64::from(bit.trailing_zeros());
+                if begins & bit != 0 {
+                    self.begin_record(at, line_feeds & bit.wrapping_sub(1));
+                } else {
+                    self.end_record(at)?;
+                }
+                events ^= bit;
+            }
+        } else if begins != 0 {
+            let bit = begins.ilog2();
+            self.records += count;
+            self.record_start = base + u64::from(bit);
+            self.record_line = self.line_after(line_feeds & ((1 << bit) - 1));
+        }
+        self.line_feeds += u64::from(line_feeds.count_ones());
+        let ends_record = ends >> (len.saturating_sub(1) & 63) & 1 == 1;
+        self.state = if ends_record { State::Between } else { State::Within };
+        Ok(())
+    }
+
     fn push_json(&mut self, bytes: &[u8], mut position: usize) -> Result<(), TableError> {
         while position < bytes.len() {
-            if self.state == State::Plain {
+            if self.state == State::Within {
                 let Some(found) = memchr::memchr(b'\n', &bytes[position..]) else { break };
                 position += found;
                 self.end_record(self.offset + position as u64)?;
@@ -220,16 +214,22 @@ impl RecordIndexer {
             } else if is_blank(bytes[position]) {
                 position += 1;
             } else {
-                self.begin_record(self.offset + position as u64);
-                self.state = State::Plain;
+                self.begin_record(self.offset + position as u64, 0);
+                self.state = State::Within;
             }
         }
         Ok(())
     }
 
-    fn begin_record(&mut self, offset: u64) {
+    /// Line of a byte before which these bits are set for line feeds that are not counted yet.
+    fn line_after(&self, line_feeds: u64) -> u64 {
+        self.line_feeds + u64::from(line_feeds.count_ones()) + 1
+    }
+
+    /// A record begins at `offset`; `line_feeds` as [`Self::line_after`] takes them.
+    fn begin_record(&mut self, offset: u64, line_feeds: u64) {
         self.record_start = offset;
-        self.record_line = self.line_feeds + 1;
+        self.record_line = self.line_after(line_feeds);
         if self.header {
             return;
         }
@@ -240,15 +240,14 @@ impl RecordIndexer {
     }
 
     fn end_record(&mut self, end: u64) -> Result<(), TableError> {
-        self.check_length(end)?;
+        self.check_length(end, false)?;
         self.header = false;
         Ok(())
     }
 
-    /// Checks the record at hand, of which `end` is the end so far.
-    fn check_length(&self, end: u64) -> Result<(), TableError> {
+    /// Checks the record at hand, of which `end` is the end so far, `in_quotes` or not.
+    fn check_length(&self, end: u64, in_quotes: bool) -> Result<(), TableError> {
         if end - self.record_start > RECORD_BYTES_MAX {
-            let in_quotes = matches!(self.state, State::Quoted | State::QuoteInQuoted);
             return Err(TableError::RecordTooLong {
                 place: if self.header { "the header".to_string() } else { format!("row {}", self.records) },
                 line: self.record_line,

@@ -17,6 +17,7 @@ mod infer;
 mod json_record;
 mod names;
 mod read;
+mod scan;
 mod types;
 
 pub use columnar::{arrow_schema, check_formula_inputs, check_text_output, infer_columnar};
