@@ -1,6 +1,6 @@
 //! A shard's bytes as blocks of rows: the worker's side.
 
-use super::cell::{parse_boolean, parse_float, parse_int, trim, type_name, type_that_reads};
+use super::cell::{parse_boolean, parse_float, parse_int, plain_float, plain_int, trim, type_name, type_that_reads};
 use super::columnar::format_name;
 use super::{
     CsvCursor, Field, JsonCursor, KeySink, RECORD_BYTES_MAX, STRING_CELL_BYTES_MAX, TableError, check_delimiter,
@@ -56,7 +56,7 @@ struct Wanted {
 
 #[derive(Debug)]
 enum Form<'a> {
-    Csv { cursor: CsvCursor<'a>, fields: Vec<Field>, columns: usize, fields_max: usize },
+    Csv { cursor: Box<CsvCursor<'a>>, fields: Vec<Field>, columns: usize, fields_max: usize },
     Ndjson { cursor: JsonCursor<'a>, keys: Keys<'a> },
 }
 
@@ -83,7 +83,7 @@ impl<'a> TableReader<'a> {
             TableFormat::Csv => {
                 check_delimiter(schema.delimiter)?;
                 let fields_max = wanted.iter().map(|wanted| wanted.index + 1).max().unwrap_or(0);
-                let cursor = CsvCursor::new(bytes, schema.delimiter);
+                let cursor = Box::new(CsvCursor::new(bytes, schema.delimiter));
                 Form::Csv { cursor, fields: Vec::new(), columns: schema.columns.len(), fields_max }
             }
             TableFormat::Ndjson => Form::Ndjson { cursor: JsonCursor::new(bytes), keys: Keys::new(schema, &wanted) },
@@ -141,7 +141,11 @@ impl<'a> TableReader<'a> {
                 let Some(record) = cursor.next_record(fields, *fields_max) else { return Ok(None) };
                 let mut fault = csv_fault(&record, *columns);
                 for (slot, wanted) in self.wanted.iter().enumerate() {
-                    let cell = fields.get(wanted.index).map_or(Cow::Borrowed(&b""[..]), |field| field.text(self.bytes));
+                    let field = fields.get(wanted.index);
+                    if field.is_some_and(|field| push_plain(&mut block.columns[slot], field.raw(self.bytes))) {
+                        continue;
+                    }
+                    let cell = field.map_or(Cow::Borrowed(&b""[..]), |field| field.text(self.bytes));
                     let result = set_text(&mut block.columns[slot], row, &wanted.column, &cell);
                     note_cell(result, &mut block.nulls[slot], row, &mut fault);
                 }
@@ -245,6 +249,15 @@ fn set_string(values: &mut Vec<String>, row: usize, text: &str) {
         }
         Some(value) => *value = text.to_string(),
         None => values.push(text.to_string()),
+    }
+}
+
+/// Pushes a number that is written as most are; false where the cell has to be looked at more closely.
+fn push_plain(values: &mut Column, raw: &[u8]) -> bool {
+    match values {
+        Column::Float(values) => plain_float(raw).map(|value| values.push(value)).is_some(),
+        Column::Int(values) => plain_int(raw).map(|value| values.push(value)).is_some(),
+        _ => false,
     }
 }
 
