@@ -175,7 +175,7 @@ fn float(array: &dyn Array, row: usize) -> Cell<'static> {
     let narrow = |value: f32| {
         if value.is_finite() {
             // The digits of the narrow form: they are fewer, and as a wide float have the same shortest form.
-            Cell::Float(ryu::Buffer::new().format(value).parse().unwrap_or_else(|_| f64::from(value)))
+            Cell::Float(zmij::Buffer::new().format(value).parse().unwrap_or_else(|_| f64::from(value)))
         } else {
             Cell::Float(f64::from(value))
         }

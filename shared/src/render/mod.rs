@@ -166,7 +166,13 @@ fn write_int(out: &mut Vec<u8>, value: i64) {
 
 /// Shortest form that reads back to the same bits; `NaN`, `inf`, `-inf`.
 fn write_float(out: &mut Vec<u8>, value: f64) {
-    out.extend_from_slice(ryu::Buffer::new().format(value).as_bytes());
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format(value).as_bytes();
+    match text {
+        // From 1e16 on it has an exponent, with a plus sign that we don't write.
+        _ if value.abs() >= 1e16 => out.extend(text.iter().filter(|byte| **byte != b'+')),
+        text => out.extend_from_slice(text),
+    }
 }
 
 fn write_plain_float(out: &mut Vec<u8>, value: f64) {

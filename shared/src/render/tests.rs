@@ -79,6 +79,36 @@ fn fields_are_quoted_for_the_delimiter_at_hand() {
     assert_eq!(with(|out, value| write_csv_field(out, value, b';'), &text("a,b")), "a,b");
 }
 
+/// Results must not change with the writer.
+#[test]
+fn floats_are_written_as_ryu_writes_them() {
+    let check = |value: f64| {
+        let mut out = Vec::new();
+        super::write_float(&mut out, value);
+        assert_eq!(out, ryu::Buffer::new().format(value).as_bytes());
+    };
+    for value in [0.0, 1.0, 1e15, 1e16, 9_999_999_999_999_998.0, 1e17, 1e22, 1e23, 1e300, f64::MAX, f64::MIN_POSITIVE] {
+        for value in [value, 1.0 / value, value.next_up(), value.next_down()] {
+            check(value);
+            check(-value);
+        }
+    }
+    for exponent in 0..=u64::from(u16::MAX >> 4) {
+        for fraction in [0, 1, (1 << 52) - 1] {
+            check(f64::from_bits(exponent << 52 | fraction));
+        }
+    }
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..1_000_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        check(f64::from_bits(state));
+        check((state >> 40) as f64 / 100.0 * (state & 0xff) as f64);
+        check((state >> (state & 63)) as f64);
+    }
+}
+
 proptest! {
     #[test]
     fn floats_read_back_to_the_same_bits(float in any::<f64>()) {
