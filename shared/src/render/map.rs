@@ -13,6 +13,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+/// Bytes that a result takes with what stands around it, where it is a number.
+const RESULT_BYTES_GUESS: usize = 26;
+
 /// Writes a table's rows and a computed column.
 #[derive(Clone, Debug)]
 pub struct MapRenderer {
@@ -71,11 +74,20 @@ impl MapRenderer {
         values: &Values,
         out: &mut Vec<u8>,
     ) {
+        let span = records.first().map_or(0, |first| first.start)..records.last().map_or(0, |last| last.end);
+        out.reserve(span.len() + records.len() * RESULT_BYTES_GUESS);
+        let span = bytes.get(span).unwrap_or_default();
+        // Records follow each other, so that one pass finds the fields of all.
+        let is_converted = (self.schema.format, self.format) == (TableFormat::Csv, RowFormat::Ndjson);
+        let mut cursor = is_converted.then(|| CsvCursor::new(span, self.schema.delimiter));
         let mut bad_rows = block.bad_rows.iter().peekable();
         for ((row, state), range) in values.states.iter().enumerate().zip(records) {
             let number = block.first_row + row as u64;
             while bad_rows.next_if(|bad| bad.row < number).is_some() {}
             let fault = bad_rows.next_if(|bad| bad.row == number).map(|bad| bad.code.as_str());
+            if let Some(cursor) = &mut cursor {
+                cursor.next_record(&mut self.fields, self.schema.columns.len());
+            }
             let value = match state {
                 RowState::Hole => continue,
                 RowState::Null => Cell::Null,
@@ -88,7 +100,7 @@ impl MapRenderer {
                     out.push(b'\n');
                 }
                 (TableFormat::Csv, RowFormat::Csv) => self.csv_to_csv(record, fault, value, out),
-                (TableFormat::Csv, RowFormat::Ndjson) => self.csv_to_json(record, value, out),
+                (TableFormat::Csv, RowFormat::Ndjson) => self.csv_to_json(span, value, out),
                 (TableFormat::Ndjson, RowFormat::Ndjson) => self.json_to_json(record, fault, value, out),
                 (TableFormat::Ndjson, RowFormat::Csv) => self.json_to_csv(record, fault, value, out),
                 // Tables in columns have no records; `ColumnsRenderer` writes them.
@@ -117,11 +129,11 @@ impl MapRenderer {
         out.push(b'\n');
     }
 
-    fn csv_to_json(&mut self, record: &[u8], value: Cell<'_>, out: &mut Vec<u8>) {
-        CsvCursor::new(record, self.schema.delimiter).next_record(&mut self.fields, self.schema.columns.len());
+    /// Writes the record whose fields were found last.
+    fn csv_to_json(&self, bytes: &[u8], value: Cell<'_>, out: &mut Vec<u8>) {
         for (index, (column, key)) in self.schema.columns.iter().zip(&self.keys).enumerate() {
             out.extend_from_slice(key);
-            let text = self.fields.get(index).map_or(Cow::Borrowed(&b""[..]), |field| field.text(record));
+            let text = self.fields.get(index).map_or(Cow::Borrowed(&b""[..]), |field| field.text(bytes));
             write_typed(out, column.ty, &text);
         }
         self.end_object(self.keys.is_empty(), value, out);
