@@ -5,10 +5,13 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Stdout, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use tempfile::NamedTempFile;
 
 /// Output is handed to the system in pieces of this size.
 const BUFFER_BYTES: usize = 128 * 1024;
+/// Bytes after which a file's are sent to the disk in the background, so that little is left to do in the end.
+const SYNC_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where output goes. Dropped without [`Destination::commit`], a file leaves nothing behind and what stood there stays.
 pub(crate) enum Destination {
@@ -20,6 +23,8 @@ pub(crate) enum Destination {
         temporary: BufWriter<NamedTempFile>,
         /// Its place.
         path: PathBuf,
+        /// What goes on beside.
+        syncing: Syncing,
     },
     /// A pipe or device: written as it comes.
     Stream {
@@ -63,7 +68,8 @@ impl Destination {
             .suffix(".partial")
             .permissions(permissions)
             .tempfile_in(folder(&path))?;
-        Ok(Self::File { temporary: BufWriter::with_capacity(BUFFER_BYTES, temporary), path })
+        let temporary = BufWriter::with_capacity(BUFFER_BYTES, temporary);
+        Ok(Self::File { temporary, path, syncing: Syncing::default() })
     }
 
     /// Whether this is standard output.
@@ -90,8 +96,9 @@ impl Destination {
     /// Everything is written: hands it over, for a file synced and in one step.
     pub(crate) fn commit(mut self) -> Result<(), Failure> {
         self.flush().map_err(|error| self.failure(&error))?;
-        let Self::File { temporary, path } = self else { return Ok(()) };
+        let Self::File { temporary, path, mut syncing } = self else { return Ok(()) };
         let replace = || -> io::Result<()> {
+            syncing.wait()?;
             let temporary = temporary.into_inner().map_err(io::IntoInnerError::into_error)?;
             temporary.as_file().sync_all()?;
             temporary.persist(&path).map_err(|error| error.error)?;
@@ -99,6 +106,37 @@ impl Destination {
             File::open(folder(&path))?.sync_all()
         };
         replace().map_err(|error| Failure::write(&error, &path.display()))
+    }
+}
+
+/// Writing a file's bytes to the disk while more of them come.
+#[derive(Default)]
+pub(crate) struct Syncing {
+    /// Bytes written since it began last.
+    written: usize,
+    /// It is under way, or its outcome is still to be looked at: the system tells an error once only.
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Syncing {
+    /// So many more bytes are written.
+    fn written(&mut self, file: &File, bytes: usize) -> io::Result<()> {
+        self.written = self.written.saturating_add(bytes);
+        if self.written < SYNC_BYTES || self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        self.written = 0;
+        self.wait()?;
+        let file = file.try_clone()?;
+        // Without another thread everything is synced in the end.
+        self.thread = thread::Builder::new().name("sync".into()).spawn(move || file.sync_data()).ok();
+        Ok(())
+    }
+
+    /// Waits for what is under way, and gives its outcome.
+    fn wait(&mut self) -> io::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs the file died")))
     }
 }
 
@@ -111,7 +149,11 @@ impl Write for Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stdout(out) => out.write(bytes),
-            Self::File { temporary, .. } => temporary.write(bytes),
+            Self::File { temporary, syncing, .. } => {
+                let written = temporary.write(bytes)?;
+                syncing.written(temporary.get_ref().as_file(), written)?;
+                Ok(written)
+            }
             Self::Stream { file, .. } => file.write(bytes),
         }
     }
@@ -161,6 +203,22 @@ mod tests {
         assert_eq!(names(folder.path()), ["out.csv"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn large_output_is_whole_whatever_was_synced_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let mut out = Destination::open(Some(&path)).unwrap();
+        let piece = vec![b'x'; SYNC_BYTES / 2 + 1];
+        for _ in 0..3 {
+            out.write_all(&piece).unwrap();
+        }
+        let Destination::File { syncing, .. } = &out else { panic!("a file") };
+        assert!(syncing.thread.is_some(), "synced once at least");
+        out.commit().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 3 * piece.len() as u64);
+        assert_eq!(names(folder.path()), ["out.csv"]);
     }
 
     #[test]
