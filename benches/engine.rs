@@ -1,8 +1,8 @@
-//! How fast formulas are evaluated: `cargo bench --bench engine -- [columns sweep]`.
+//! How fast formulas are evaluated: `cargo bench --bench engine -- [columns sweep] [alone]`.
 //!
 //! `columns`: four formulas over 10^7 rows in memory, results written to memory, on one and on two threads: a loop by
 //! hand with the same functions and checks, each tier, plain evalexpr, and (where Python has them) numexpr, DuckDB,
-//! polars, numpy and numba over the same columns. `sweep`: generated rows, evaluated and summed in cache.
+//! polars, numpy and numba over the same columns (not with `alone`). `sweep`: generated rows, evaluated and summed in cache.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -95,14 +95,12 @@ fn ints(column: &Column) -> &[i64] {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
 fn polynomial(a: &[f64], b: &[f64], c: &[f64], x: &[f64], out: &mut [f64]) {
     for ((((out, a), b), c), x) in out.iter_mut().zip(a).zip(b).zip(c).zip(x) {
         *out = a * x * x + b * x + c;
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
 fn wave_end(x: &[f64], y: &[f64], out: &mut [f64]) {
     for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
         *out *= (x * x + y * y).sqrt();
@@ -116,7 +114,6 @@ fn wave(x: &[f64], y: &[f64], out: &mut [f64]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
 fn branches(a: &[f64], b: &[f64], c: &[f64], x: &[f64], y: &[f64], out: &mut [f64]) {
     for (((((out, a), b), c), x), y) in out.iter_mut().zip(a).zip(b).zip(c).zip(x).zip(y) {
         let (first, second, third) = (a * x + b * y, (x - y) * (x + y) / (c + 1.0), b * x * x - c * y + 2.0 * a);
@@ -125,7 +122,6 @@ fn branches(a: &[f64], b: &[f64], c: &[f64], x: &[f64], y: &[f64], out: &mut [f6
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
 fn integers(i: &[i64], j: &[i64], k: &[i64], n: &[i64], out: &mut [i64]) -> bool {
     let mut failed = false;
     for ((((out, i), j), k), n) in out.iter_mut().zip(i).zip(j).zip(k).zip(n) {
@@ -187,6 +183,9 @@ fn peers(data: &[Column], threads: usize) -> BTreeMap<String, f64> {
             Column::Int(values) => values.iter().for_each(|x| file.write_all(&x.to_le_bytes()).expect("written")),
             _ => unreachable!("numbers only"),
         }
+    }
+    if std::env::args().any(|arg| arg == "alone") {
+        return BTreeMap::new();
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/columns.py");
     let output = Command::new("python3")
@@ -275,6 +274,11 @@ fn over_columns() {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512cd+avx512dq+avx512vl", "x86_64+avx2"))]
+fn sweep_wide(rows: u64, start: f64, step: f64) -> f64 {
+    sweep_by_hand(rows, start, step)
+}
+
+#[inline(always)]
 fn sweep_by_hand(rows: u64, start: f64, step: f64) -> f64 {
     let mut lanes = [0.0; 16];
     let mut total = 0.0;
@@ -305,7 +309,14 @@ fn sweep() {
     let hand = rate(POINTS as usize, || {
         black_box(sweep_by_hand(black_box(POINTS), 0.0, black_box(step)));
     });
-    let mut line = format!("sweep/sum/1 thread: by hand {:.0} Mrows/s", hand / 1e6);
+    let wide = rate(POINTS as usize, || {
+        black_box(sweep_wide(black_box(POINTS), 0.0, black_box(step)));
+    });
+    let mut line = format!(
+        "sweep/sum/1 thread: by hand {:.0} Mrows/s with 128-bit vectors, {:.0} with this machine's widest",
+        hand / 1e6,
+        wide / 1e6
+    );
     for (tier, choice) in
         [("interpreter", TierChoice::Interpreter), ("jit", TierChoice::Jit), ("auto", TierChoice::Auto)]
     {
@@ -321,7 +332,7 @@ fn sweep() {
             }
             black_box(reducers.finish(POINTS, 0).expect("a sum"));
         });
-        line += &format!(", {tier} {:.0} ({:.2} of it, aim: 0.5)", rate / 1e6, rate / hand);
+        line += &format!(", {tier} {:.0} ({:.2} and {:.2} of it)", rate / 1e6, rate / hand, rate / wide);
     }
     println!("{line}");
 }
@@ -330,7 +341,7 @@ fn main() {
     let benches: [(&str, fn()); 2] = [("columns", over_columns), ("sweep", sweep)];
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, run) in benches {
-        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
+        if chosen.iter().all(|chosen| chosen == "alone") || chosen.iter().any(|chosen| chosen == name) {
             run();
         }
     }
