@@ -4,8 +4,8 @@
 //! value to a multiple of 2^(k-52) without any other error, and 1,024 such multiples, each below 2^(k-10), add up to
 //! less than 2^(k+1): exact in a float, in any order. What the rounding left is 44 bits smaller and goes to the next
 //! grid (Rump, Ogita, Oishi 2008: "Accurate floating-point summation", the extraction of high-order parts). Three grids
-//! have all bits of ordinary data; what is left below them, and what is too large for a grid, goes into the
-//! accumulator one by one. The result is the exact sum, however it was cut.
+//! have all bits of ordinary data; what is left below them is cut again a few times, and then, like what is too large for
+//! a grid, goes into the accumulator one by one. The result is the exact sum, however it was cut.
 //!
 //! Squares are exact as two floats each (Dekker 1971, Veltkamp's splitting), which are added in the same way. Where
 //! they would leave the range of floats, they are made of integers.
@@ -15,7 +15,10 @@ use super::lanes::Mask;
 use super::wide::Wide;
 
 /// Values that share grids. The bounds above hold for up to 2^10.
-const PIECE: usize = 1024;
+const PIECE: usize = 1 << PIECE_BITS;
+const PIECE_BITS: i32 = 10;
+/// How often what is left is cut again before it is added one by one: data of all magnitudes has little left then.
+const ROUNDS: usize = 4;
 /// Bits that a grid takes off, sign and bound included.
 const GRID_STEP: i32 = 44;
 /// The greatest exponent of a grid, far enough below the end of the floats for its sums.
@@ -62,31 +65,39 @@ fn pieces<M: Mask>(values: &[f64], mask: M, mut each: impl FnMut(&[f64])) {
     }
     let mut buffer = [0.0; PIECE];
     for (p, piece) in values.chunks(PIECE).enumerate() {
-        for (i, (slot, x)) in buffer.iter_mut().zip(piece).enumerate() {
-            *slot = if mask.valid(p * PIECE + i) { *x } else { 0.0 };
-        }
-        each(&buffer[..piece.len()]);
+        let chosen = &mut buffer[..piece.len()];
+        kernels::choose(piece, mask, p * PIECE, chosen);
+        each(chosen);
     }
 }
 
 fn sum_piece(piece: &[f64], add: &mut impl FnMut(f64)) {
-    let greatest = kernels::greatest_magnitude(piece);
-    if greatest == 0 {
-        return;
+    let mut buffer = [0.0; PIECE];
+    let rests = &mut buffer[..piece.len()];
+    for round in 0..ROUNDS {
+        let values = if round == 0 { piece } else { &*rests };
+        let greatest = kernels::greatest_magnitude(values);
+        if greatest == 0 {
+            return;
+        }
+        // Of a subnormal this is more than it has, which does no harm.
+        let first = (greatest >> 52) as i32 - 1023 + PIECE_BITS;
+        if first > GRID_MAX {
+            return values.iter().for_each(|x| add(*x));
+        }
+        let grids: [f64; GRIDS] = std::array::from_fn(|i| {
+            let k = (first - GRID_STEP * i as i32).max(GRID_MIN);
+            f64::from_bits(((k + 1023) as u64) << 52 | 1 << 51)
+        });
+        let (sums, left) = kernels::extract(values, grids);
+        sums.into_iter().for_each(&mut *add);
+        if !left {
+            return;
+        }
+        if round == 0 {
+            rests.copy_from_slice(piece);
+        }
+        kernels::keep_rests(rests, grids);
     }
-    // Of a subnormal this is more than it has, which does no harm.
-    let exponent = (greatest >> 52) as i32 - 1023;
-    let first = exponent + 10;
-    if first > GRID_MAX {
-        return piece.iter().for_each(|x| add(*x));
-    }
-    let grids: [f64; GRIDS] = std::array::from_fn(|i| {
-        let k = (first - GRID_STEP * i as i32).max(GRID_MIN);
-        f64::from_bits(((k + 1023) as u64) << 52 | 1 << 51)
-    });
-    let (sums, left_over) = kernels::extract(piece, grids);
-    sums.into_iter().for_each(&mut *add);
-    if left_over {
-        piece.iter().map(|x| kernels::cut(*x, grids).1).filter(|rest| *rest != 0.0).for_each(add);
-    }
+    rests.iter().filter(|rest| **rest != 0.0).for_each(|rest| add(*rest));
 }

@@ -4,7 +4,8 @@
 //! 0 as +0), and among equals the lowest row wins. That is a total order of (value, row), so any grouping of the rows
 //! gives the same answer.
 
-use super::lanes::{self, Mask};
+use super::kernels;
+use super::lanes::Mask;
 use super::partial;
 use crate::spec::Scalar;
 use serde::{Deserialize, Serialize};
@@ -126,86 +127,60 @@ impl Extreme {
         }
     }
 
-    /// Takes a block's floats.
+    /// Takes a block's floats, of which `bounds` tells the least, the greatest, and whether one is NaN.
     pub(super) fn push_floats<M: Mask>(
         &mut self,
         values: &[f64],
         mask: M,
+        bounds: (f64, f64, bool),
         first_row: u64,
         inputs: impl Fn(usize) -> Vec<Cell>,
     ) {
-        if self.may_improve_floats(values, mask, first_row) {
-            self.scan(values.iter().map(|x| Number::Float(*x)), mask, first_row, inputs);
+        let (least, greatest, nan) = bounds;
+        let bound = if self.end == End::Lowest { least } else { greatest };
+        // Either zero may be in the block: the better one is looked for first.
+        let (first, second) = match (nan, bound == 0.0) {
+            (true, _) => (f64::NAN, f64::NAN),
+            (_, false) => (bound, bound),
+            (_, true) if self.end == End::Lowest => (-0.0, 0.0),
+            (_, true) => (0.0, -0.0),
+        };
+        if !self.improves(Number::Float(first), first_row) {
+            return;
+        }
+        let found = if nan {
+            (0..values.len()).find(|&i| mask.valid(i) && values[i].is_nan())
+        } else {
+            kernels::position(values, mask, first).or_else(|| kernels::position(values, mask, second))
+        };
+        if let Some(i) = found {
+            let value = if nan { f64::NAN } else { values[i] };
+            self.take(Number::Float(value), first_row + i as u64, || inputs(i));
         }
     }
 
-    /// Takes a block's integers.
+    /// Takes a block's integers, of which `bounds` tells the least and the greatest.
     pub(super) fn push_ints<M: Mask>(
         &mut self,
         values: &[i64],
         mask: M,
+        bounds: (i64, i64),
         first_row: u64,
         inputs: impl Fn(usize) -> Vec<Cell>,
     ) {
-        let bound = match self.end {
-            End::Lowest => {
-                lanes::fold(values, mask, i64::MAX, i64::MAX, |best, x| *best = x.min(*best)).into_iter().min()
-            }
-            End::Highest => {
-                lanes::fold(values, mask, i64::MIN, i64::MIN, |best, x| *best = x.max(*best)).into_iter().max()
-            }
-        };
-        if bound.is_some_and(|bound| self.improves(Number::Int(bound), first_row)) {
-            self.scan(values.iter().map(|x| Number::Int(*x)), mask, first_row, inputs);
+        let bound = if self.end == End::Lowest { bounds.0 } else { bounds.1 };
+        if !self.improves(Number::Int(bound), first_row) {
+            return;
+        }
+        if let Some(i) = (0..values.len()).find(|&i| values[i] == bound && mask.valid(i)) {
+            self.take(Number::Int(bound), first_row + i as u64, || inputs(i));
         }
     }
 
-    /// A quick pass that is exact about blocks without a better row, except for the signs of zeros.
-    fn may_improve_floats<M: Mask>(&self, values: &[f64], mask: M, first_row: u64) -> bool {
-        let nan = lanes::fold(values, mask, 0.0, 0, |nan, x| *nan |= u64::from(x.is_nan()));
-        if nan.into_iter().any(|lane| lane != 0) {
-            return self.improves(Number::Float(f64::NAN), first_row);
-        }
-        // Written as comparisons: `f64::min` leaves the choice between zeros to the machine.
-        let mut bound = match self.end {
-            End::Lowest => {
-                let lanes = lanes::fold(values, mask, f64::INFINITY, f64::INFINITY, |best: &mut f64, x| {
-                    *best = if x < *best { x } else { *best };
-                });
-                lanes.into_iter().fold(f64::INFINITY, f64::min)
-            }
-            End::Highest => {
-                let lanes = lanes::fold(values, mask, f64::NEG_INFINITY, f64::NEG_INFINITY, |best: &mut f64, x| {
-                    *best = if x > *best { x } else { *best };
-                });
-                lanes.into_iter().fold(f64::NEG_INFINITY, f64::max)
-            }
-        };
-        if bound == 0.0 {
-            // Either zero may be in the block: ask for the better of them.
-            bound = if self.end == End::Lowest { -0.0 } else { 0.0 };
-        }
-        self.improves(Number::Float(bound), first_row)
-    }
-
-    fn scan<M: Mask>(
-        &mut self,
-        values: impl Iterator<Item = Number>,
-        mask: M,
-        first_row: u64,
-        inputs: impl Fn(usize) -> Vec<Cell>,
-    ) {
-        let mut found = None;
-        for (i, value) in values.enumerate() {
-            let row = first_row + i as u64;
-            if mask.valid(i) && self.improves(value, row) {
-                let value = if value.is_nan() { Number::Float(f64::NAN) } else { value };
-                self.best = Some(Best { value, row, inputs: Vec::new() });
-                found = Some(i);
-            }
-        }
-        if let (Some(i), Some(best)) = (found, &mut self.best) {
-            best.inputs = inputs(i);
+    /// Takes a row, if it is better than the best one.
+    fn take(&mut self, value: Number, row: u64, inputs: impl FnOnce() -> Vec<Cell>) {
+        if self.improves(value, row) {
+            self.best = Some(Best { value, row, inputs: inputs() });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Counts in equal bins: half open, the last one closed.
 
 use super::error::ReduceError;
+use super::kernels::{self, PIECE};
 use super::lanes::Mask;
 use super::parse::{BINS_MAX, argument};
 use super::partial;
@@ -75,30 +76,36 @@ impl Histogram {
     }
 
     pub(super) fn push<M: Mask>(&mut self, values: &[f64], mask: M) {
-        let last = self.counts.len() - 1;
-        let (lo, hi) = (self.edges[0], self.edges[last + 1]);
-        for (i, &x) in values.iter().enumerate() {
-            if !mask.valid(i) {
-                continue;
-            }
-            let counter = if x < lo {
-                &mut self.under
-            } else if x > hi {
-                &mut self.over
-            } else if x.is_nan() {
-                &mut self.nan
-            } else {
-                // Rounding may put the guess next to the bin whose edges enclose the value; the edges decide.
-                let mut bin = (((x - lo) * self.bins_per_unit) as u32 as usize).min(last);
-                while x < self.edges[bin] {
+        let bins = self.counts.len();
+        let last = bins - 1;
+        let (lo, hi) = (self.edges[0], self.edges[bins]);
+        let mut near = [0; PIECE];
+        // Under, over, NaN: as the kernel numbers them behind the last bin.
+        let mut outside = [0_u64; 3];
+        for (p, piece) in values.chunks(PIECE).enumerate() {
+            // At most BINS_MAX bins, far below 2^32.
+            kernels::bins_near(piece, &mut near, (lo, hi), self.bins_per_unit, last as u32);
+            for (i, (x, near)) in piece.iter().zip(near).enumerate() {
+                let counts = M::DENSE || mask.valid(p * PIECE + i);
+                let mut bin = near as usize;
+                if bin > last {
+                    if let Some(outside) = outside.get_mut(bin - bins) {
+                        *outside += u64::from(counts);
+                    }
+                    continue;
+                }
+                // Rounding puts a few values next to the bin whose edges enclose the value; the edges decide.
+                while *x < self.edges[bin] {
                     bin -= 1;
                 }
-                while bin < last && x >= self.edges[bin + 1] {
+                while *x >= self.edges[bin + 1] && bin < last {
                     bin += 1;
                 }
-                &mut self.counts[bin]
-            };
-            *counter = counter.wrapping_add(1);
+                self.counts[bin] = self.counts[bin].wrapping_add(u64::from(counts));
+            }
+        }
+        for (total, more) in [&mut self.under, &mut self.over, &mut self.nan].into_iter().zip(outside) {
+            *total = total.wrapping_add(more);
         }
     }
 

@@ -11,6 +11,8 @@ pub(super) trait Mask: Copy {
     const DENSE: bool;
     /// For the rows of chunk `c`, counted in lanes.
     fn chunk(self, c: usize) -> [bool; LANES];
+    /// One for each row, unless every row counts.
+    fn flags(&self) -> Option<&[bool]>;
     /// For one row of the block.
     fn valid(self, i: usize) -> bool;
 }
@@ -24,6 +26,10 @@ impl Mask for Dense {
     #[inline(always)]
     fn chunk(self, _c: usize) -> [bool; LANES] {
         [true; LANES]
+    }
+    #[inline(always)]
+    fn flags(&self) -> Option<&[bool]> {
+        None
     }
     #[inline(always)]
     fn valid(self, _i: usize) -> bool {
@@ -50,38 +56,13 @@ impl Mask for Sparse<'_> {
         }
     }
     #[inline(always)]
+    fn flags(&self) -> Option<&[bool]> {
+        Some(self.0)
+    }
+    #[inline(always)]
     fn valid(self, i: usize) -> bool {
         self.0[i]
     }
-}
-
-/// Folds a block: `f(lane's accumulator, value)` for each row that counts.
-///
-/// `f` must leave the accumulator's bits as they are for `neutral`: rows that don't count are folded in as that, which
-/// is what lets the loop have no branch.
-#[inline(always)]
-pub(super) fn fold<M: Mask, T: Copy, A: Copy>(
-    values: &[T],
-    mask: M,
-    neutral: T,
-    start: A,
-    f: impl Fn(&mut A, T),
-) -> [A; LANES] {
-    let mut lanes = [start; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for (c, chunk) in chunks.iter().enumerate() {
-        let valid = mask.chunk(c);
-        for l in 0..LANES {
-            f(&mut lanes[l], if valid[l] { chunk[l] } else { neutral });
-        }
-    }
-    if !rest.is_empty() {
-        let valid = mask.chunk(chunks.len());
-        for (l, value) in rest.iter().enumerate() {
-            f(&mut lanes[l], if valid[l] { *value } else { neutral });
-        }
-    }
-    lanes
 }
 
 /// Adds the lanes in their fixed order: halves onto each other.
@@ -98,17 +79,10 @@ pub(super) fn add(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// Sum of a block's floats.
-///
-/// A lane begins at +0 and is therefore never -0, so adding +0 for a row that doesn't count changes no bit.
-#[inline(never)]
-pub(super) fn sum<M: Mask>(values: &[f64], mask: M) -> f64 {
-    add(fold(values, mask, 0.0, 0.0, |lane, x| *lane += x))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Dense, Sparse, add, sum};
+    use super::{Dense, Sparse, add};
+    use crate::reduce::kernels::sum;
 
     #[test]
     fn lanes_are_added_as_halves() {

@@ -220,14 +220,16 @@ impl ReducerSet {
             Column::Int(ints) => {
                 self.push_ints(block, values.first_row, ints, mask, valid);
                 if self.moments.is_some() || self.histogram.is_some() || self.sketch.is_some() {
-                    scratch.floats.clear();
-                    scratch.floats.extend(ints.iter().map(|x| *x as f64));
+                    scratch.floats.resize(ints.len(), 0.0);
+                    kernels::to_floats(ints, &mut scratch.floats);
                     self.push_as_floats(number, &scratch.floats, mask, valid);
                 }
             }
             Column::Boolean(booleans) => {
-                let truths = booleans.iter().enumerate().filter(|(i, truth)| **truth && mask.valid(*i)).count() as u64;
-                self.push_truths(truths, valid - truths);
+                if self.wants_booleans {
+                    let truths = kernels::truths(booleans, mask);
+                    self.push_truths(truths, valid - truths);
+                }
                 self.push_as_floats(number, &[], mask, 0);
             }
             Column::String(_) => self.push_as_floats(number, &[], mask, 0),
@@ -293,8 +295,11 @@ impl ReducerSet {
             squares.push_floats(floats, mask);
         }
         let wants_inputs = self.wants_inputs;
-        for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
-            extreme.push_floats(floats, mask, first_row, |i| row_inputs(block, i, wants_inputs));
+        if self.lowest.is_some() || self.highest.is_some() {
+            let bounds = kernels::bounds(floats, mask);
+            for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
+                extreme.push_floats(floats, mask, bounds, first_row, |i| row_inputs(block, i, wants_inputs));
+            }
         }
     }
 
@@ -309,8 +314,11 @@ impl ReducerSet {
             squares.push_ints(ints, mask);
         }
         let wants_inputs = self.wants_inputs;
-        for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
-            extreme.push_ints(ints, mask, first_row, |i| row_inputs(block, i, wants_inputs));
+        if self.lowest.is_some() || self.highest.is_some() {
+            let bounds = kernels::int_bounds(ints, mask);
+            for extreme in [&mut self.lowest, &mut self.highest].into_iter().flatten() {
+                extreme.push_ints(ints, mask, bounds, first_row, |i| row_inputs(block, i, wants_inputs));
+            }
         }
     }
 

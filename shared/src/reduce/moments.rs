@@ -4,7 +4,8 @@
 //! to `(k + 1) * 2^level - 1` and is the merge of its two children, lower blocks first. A partial keeps the nodes that
 //! its blocks complete and no more: a canonical set, whatever the order in which the blocks came.
 
-use super::lanes::{self, Mask};
+use super::kernels;
+use super::lanes::Mask;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,21 +34,15 @@ impl Moments {
             return EMPTY;
         }
         // Differences from one of the values: a large common offset then costs no digits.
-        let shifted = lanes::fold(values, mask, origin, 0.0, |lane, x| *lane += x - origin);
-        let mean = origin + lanes::add(shifted) / n as f64;
+        let mean = origin + kernels::sum_of_differences(values, mask, origin) / n as f64;
         if !mean.is_finite() {
             // Any value that is not finite has brought us here; differences of finite ones may have too.
             let finite = values.iter().enumerate().all(|(i, x)| x.is_finite() || !mask.valid(i));
             return if finite { Self { n, mean: origin, m2: f64::INFINITY } } else { undefined(n) };
         }
         // What the mean's rounding left over is taken off again (the corrected two-pass algorithm).
-        let deviations = lanes::fold(values, mask, mean, (0.0, 0.0), |(sum, squares): &mut (f64, f64), x| {
-            let d = x - mean;
-            *sum += d;
-            *squares += d * d;
-        });
-        let left_over = lanes::add(deviations.map(|(sum, _)| sum));
-        let m2 = lanes::add(deviations.map(|(_, squares)| squares)) - left_over * left_over / n as f64;
+        let (left_over, squares) = kernels::deviations(values, mask, mean);
+        let m2 = squares - left_over * left_over / n as f64;
         Self { n, mean, m2: if m2.is_nan() { f64::INFINITY } else { m2.max(0.0) } }
     }
 

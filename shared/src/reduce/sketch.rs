@@ -4,6 +4,7 @@
 //! the same on every machine, with no logarithm in sight. A bucket `[a, b)` answers with `2ab / (a + b)`, which is off
 //! by at most `(b - a) / (b + a)`, and that is below 2^-10 (0.098 %). Buckets hold counts, so merging is exact.
 
+use super::kernels;
 use super::lanes::Mask;
 use super::partial;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ const SUBNORMAL_OCTAVES: u64 = 54;
 /// Buckets of one sign: of every finite float. It bounds the memory of a sketch to 17 MB, for data that has all of them.
 pub(super) const BUCKETS: u64 = (2046 + SUBNORMAL_OCTAVES) * BUCKETS_PER_OCTAVE;
 /// Counters are allocated by the page, so that ordinary data takes a few kilobytes.
-const PAGE: usize = 512;
+const PAGE: usize = BUCKETS_PER_OCTAVE as usize;
 
 /// Counts of one sign's buckets.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,16 @@ impl Buckets {
             self.pages.resize(page + 1, None);
         }
         &mut self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))[bucket % PAGE]
+    }
+
+    /// The counters of normal numbers with this exponent field, once there are some: a page is an octave.
+    #[inline(always)]
+    fn octave(&mut self, field: usize) -> Option<&mut [u64; PAGE]> {
+        // Subnormals share field 0 among octaves of their own; infinities and NaN lie behind the last page.
+        if field == 0 {
+            return None;
+        }
+        self.pages.get_mut(field + (SUBNORMAL_OCTAVES - 1) as usize)?.as_deref_mut()
     }
 
     /// Buckets that are not empty, rising.
@@ -117,32 +128,55 @@ pub(super) struct SketchForm {
 
 impl Sketch {
     pub(super) fn push<M: Mask>(&mut self, values: &[f64], mask: M) {
-        let (mut least, mut greatest) = self.range.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
-        for (i, &x) in values.iter().enumerate() {
-            if !mask.valid(i) {
-                continue;
-            }
-            let counter = if x.is_finite() {
-                least = if x < least { x } else { least };
-                greatest = if x > greatest { x } else { greatest };
-                if x > 0.0 {
-                    self.positive.at(bucket(x))
-                } else if x < 0.0 {
-                    self.negative.at(bucket(-x))
-                } else {
-                    &mut self.zero
+        for (i, x) in values.iter().enumerate() {
+            let bits = x.to_bits();
+            let buckets = if bits >> 63 == 0 { &mut self.positive } else { &mut self.negative };
+            // Nearly always the value is a normal number whose page is there.
+            let key = (bits & (u64::MAX >> 1)) >> SHIFT;
+            let octave = (key / BUCKETS_PER_OCTAVE) as usize;
+            match buckets.octave(octave) {
+                Some(page) => {
+                    let counter = &mut page[(key % BUCKETS_PER_OCTAVE) as usize];
+                    *counter = counter.wrapping_add(u64::from(M::DENSE || mask.valid(i)));
                 }
-            } else if x.is_nan() {
-                &mut self.nan
-            } else if x > 0.0 {
-                &mut self.plus_infinity
-            } else {
-                &mut self.minus_infinity
-            };
-            *counter = counter.wrapping_add(1);
+                None if mask.valid(i) => self.count(*x),
+                None => {}
+            }
+        }
+        let (mut least, mut greatest, _) = kernels::bounds(values, mask);
+        if !(least.is_finite() && greatest.is_finite()) {
+            let finite = (0..values.len()).filter(|&i| mask.valid(i)).map(|i| values[i]).filter(|x| x.is_finite());
+            (least, greatest) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, greatest), x| {
+                (if x < least { x } else { least }, if x > greatest { x } else { greatest })
+            });
+        }
+        if let Some((a, b)) = self.range {
+            least = if a < least { a } else { least };
+            greatest = if b > greatest { b } else { greatest };
         }
         // Adding zero makes one zero of both, whose order in the rows would otherwise show.
         self.range = (least <= greatest).then_some((least + 0.0, greatest + 0.0));
+    }
+
+    /// Counts a value of any kind.
+    #[cold]
+    fn count(&mut self, x: f64) {
+        let counter = if x.is_finite() {
+            if x > 0.0 {
+                self.positive.at(bucket(x))
+            } else if x < 0.0 {
+                self.negative.at(bucket(-x))
+            } else {
+                &mut self.zero
+            }
+        } else if x.is_nan() {
+            &mut self.nan
+        } else if x > 0.0 {
+            &mut self.plus_infinity
+        } else {
+            &mut self.minus_infinity
+        };
+        *counter = counter.wrapping_add(1);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {

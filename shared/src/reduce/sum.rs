@@ -3,7 +3,8 @@
 //! Both kinds of addition are associative and commutative, so neither the order nor the grouping of shards matters.
 
 use super::exact;
-use super::lanes::{self, Mask, Sparse};
+use super::kernels;
+use super::lanes::{Mask, Sparse};
 use super::wide::{self, WIDE_UNIT, Wide};
 use bitrep::SumF64;
 use serde::{Deserialize, Serialize};
@@ -43,14 +44,8 @@ pub(super) struct SumsForm {
 impl Sums {
     /// Adds a block's integers.
     pub(super) fn push_ints<M: Mask>(&mut self, values: &[i64], mask: M, count: u64) {
-        // Halves apart, so that a block can't overflow them and the loop needs no wide additions.
-        let lanes = lanes::fold(values, mask, 0, (0_u64, 0_i64), |(low, high), x| {
-            *low = low.wrapping_add(x as u64 & 0xffff_ffff);
-            *high = high.wrapping_add(x >> 32);
-        });
-        for (low, high) in lanes {
-            self.ints = self.ints.saturating_add(i128::from(low) + (i128::from(high) << 32));
-        }
+        let (low, high) = kernels::sum_of_halves(values, mask);
+        self.ints = self.ints.saturating_add(i128::from(low) + (i128::from(high) << 32));
         self.int_count = self.int_count.saturating_add(count);
     }
 
@@ -59,7 +54,7 @@ impl Sums {
         if count == 0 {
             return;
         }
-        let sum = lanes::sum(values, mask);
+        let sum = kernels::sum(values, mask);
         if sum.is_finite() {
             self.floats.add(sum);
         } else {
