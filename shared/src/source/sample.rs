@@ -19,6 +19,7 @@ use super::text::check_names;
 use super::{ROWS_MAX, RowSource, begin_block, booleans, floats, ints, list_column, strings};
 use crate::block::{Block, Column};
 use crate::spec::{ColumnType, Distribution, Draw};
+use multiversion::multiversion;
 
 /// Words that are made at once: they stay in the first-level cache.
 const CHUNK: usize = 512;
@@ -109,20 +110,24 @@ impl RowSource for SampleSource {
             let stream = *stream;
             match law {
                 Law::Uniform { a, b } => {
-                    let (a, b, width, top) = (*a, *b, b - a, b.next_down());
-                    each(stream, first_row, len, floats(column), |_, word| {
-                        let x = a + width * fraction(word);
-                        if x < b { x } else { top }
+                    let out = floats(column);
+                    pieces(stream, first_row, len, out, |_, words, piece| uniform(words, piece, *a, *b));
+                }
+                Law::Normal { mean, sd } => {
+                    let out = floats(column);
+                    pieces(stream, first_row, len, out, |_, words, piece| {
+                        probabilities(words, piece);
+                        normal::quantiles(piece, *mean, *sd);
                     });
                 }
-                Law::Normal { mean, sd } => each(stream, first_row, len, floats(column), |_, word| {
-                    mean + sd * normal::quantile(((word >> 12) as i64 as f64 + 0.5) * SPACING_52)
-                }),
                 Law::Exponential { rate } => each(stream, first_row, len, floats(column), |_, word| {
                     // Taken from 0, so that ln 1 gives +0.
                     (0.0 - libm::log(((word >> 11) + 1) as i64 as f64 * SPACING_53)) / rate
                 }),
-                Law::Bernoulli { p } => each(stream, first_row, len, booleans(column), |_, word| fraction(word) < *p),
+                Law::Bernoulli { p } => {
+                    let out = booleans(column);
+                    pieces(stream, first_row, len, out, |_, words, piece| bernoulli(words, piece, *p));
+                }
                 Law::Integer { lo, span } => each(stream, first_row, len, ints(column), |i, word| {
                     lo.wrapping_add(below(stream, *span, i, word) as i64)
                 }),
@@ -155,32 +160,73 @@ fn below(stream: Stream, span: u64, i: u64, word: u64) -> u64 {
     if span == 0 {
         return word;
     }
-    let mut product = u128::from(word) * u128::from(span);
-    if (product as u64) < span {
+    // Two words of 64 bits can't overflow 128, and a check would cost more than the product.
+    let product = |word: u64| u128::from(word).wrapping_mul(u128::from(span));
+    let mut scaled = product(word);
+    if (scaled as u64) < span {
         let refused = span.wrapping_neg() % span;
         let mut attempt = 1;
-        while (product as u64) < refused {
-            product = u128::from(stream.word(i, attempt)) * u128::from(span);
+        while (scaled as u64) < refused {
+            scaled = product(stream.word(i, attempt));
             attempt = attempt.wrapping_add(1);
         }
     }
-    (product >> 64) as u64
+    (scaled >> 64) as u64
 }
 
-/// Writes a draw for each row: `law(row, word)`.
+/// Floats over `[a, b)`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn uniform(words: &[u64], out: &mut [f64], a: f64, b: f64) {
+    let (width, top) = (b - a, b.next_down());
+    for (slot, word) in out.iter_mut().zip(words) {
+        let x = a + width * fraction(*word);
+        *slot = if x < b { x } else { top };
+    }
+}
+
+/// Fractions in the middle of their steps of 2^-52, so neither 0 nor 1.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn probabilities(words: &[u64], out: &mut [f64]) {
+    for (slot, word) in out.iter_mut().zip(words) {
+        *slot = ((word >> 12) as i64 as f64 + 0.5) * SPACING_52;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn bernoulli(words: &[u64], out: &mut [bool], p: f64) {
+    for (slot, word) in out.iter_mut().zip(words) {
+        *slot = fraction(*word) < p;
+    }
+}
+
+/// Writes a draw for each row, piece by piece: `law(first row, words, draws)`.
 #[inline(always)]
-fn each<T: Copy + Default>(stream: Stream, first_row: u64, len: usize, out: &mut Vec<T>, law: impl Fn(u64, u64) -> T) {
+fn pieces<T: Copy + Default>(
+    stream: Stream,
+    first_row: u64,
+    len: usize,
+    out: &mut Vec<T>,
+    law: impl Fn(u64, &[u64], &mut [T]),
+) {
     out.resize(len, T::default());
     let mut words = [0; CHUNK];
     let mut row = first_row;
     for piece in out.chunks_mut(CHUNK) {
         let words = &mut words[..piece.len()];
         stream.words(row, words);
+        law(row, words, piece);
+        row += piece.len() as u64;
+    }
+}
+
+/// Writes a draw for each row: `law(row, word)`.
+#[inline(always)]
+fn each<T: Copy + Default>(stream: Stream, first_row: u64, len: usize, out: &mut Vec<T>, law: impl Fn(u64, u64) -> T) {
+    pieces(stream, first_row, len, out, |row, words, piece| {
         for (i, (slot, word)) in (row..).zip(piece.iter_mut().zip(words)) {
             *slot = law(i, *word);
         }
-        row += piece.len() as u64;
-    }
+    });
 }
 
 fn choose<T: Copy + Default>(stream: Stream, first_row: u64, len: usize, out: &mut Vec<T>, values: &[T]) {

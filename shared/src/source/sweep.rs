@@ -7,6 +7,7 @@ use super::{ROWS_MAX, RowSource, begin_block, booleans, floats, ints, strings};
 use crate::BLOCK_ROWS;
 use crate::block::{Block, Column};
 use crate::spec::{Axis, ColumnType};
+use multiversion::multiversion;
 
 /// The points of a sweep.
 #[derive(Clone, Debug)]
@@ -72,11 +73,7 @@ impl RowSource for SweepSource {
                 PointsKind::Ints { start, step } => {
                     let at = |i: u64| start.wrapping_add((i as i64).wrapping_mul(*step));
                     walk.fill(first_row, len, ints(column), at, |i, out| {
-                        let mut value = at(i);
-                        for slot in out {
-                            *slot = value;
-                            value = value.wrapping_add(*step);
-                        }
+                        write_ints(out, at(i), *step);
                     });
                 }
                 PointsKind::Floats { start, step, last } => {
@@ -89,9 +86,7 @@ impl RowSource for SweepSource {
                         // Indices stay below 2^53, so adding them as floats is exact; conversions of 32 bits are fast.
                         for (chunk, piece) in out.chunks_mut(BLOCK_ROWS as usize).enumerate() {
                             let base = (i + chunk as u64 * BLOCK_ROWS) as f64;
-                            for (k, slot) in piece.iter_mut().enumerate() {
-                                *slot = start + (base + f64::from(k as i32)) * step;
-                            }
+                            write_floats(piece, start, base, step);
                         }
                         if let Some(last) = last
                             && i + out.len() as u64 == count
@@ -108,6 +103,24 @@ impl RowSource for SweepSource {
                 PointsKind::List(Column::Mixed(_)) => unreachable!("a list has values of one type"),
             }
         }
+    }
+}
+
+/// `start + (base + k) * step` for each k; there are at most a block's.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn write_floats(out: &mut [f64], start: f64, base: f64, step: f64) {
+    for (slot, k) in out.iter_mut().zip(0..BLOCK_ROWS as i32) {
+        *slot = start + (base + f64::from(k)) * step;
+    }
+}
+
+/// `first + k * step` for each k.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn write_ints(out: &mut [i64], first: i64, step: i64) {
+    let mut value = first;
+    for slot in out {
+        *slot = value;
+        value = value.wrapping_add(step);
     }
 }
 
