@@ -3,6 +3,7 @@
 use crate::jobs::entry::JobTable;
 use crate::scheduler::JobPlan;
 use quipu_shared::BLOCK_ROWS;
+use quipu_shared::formula::typed::TypedFormula;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits, Symbols};
 use quipu_shared::reduce::{ReduceError, ReducerSet};
 use quipu_shared::render::{MapRenderer, RowRenderer};
@@ -22,6 +23,12 @@ const NAME_BYTES_MAX: usize = 128;
 const EVAL_INITIAL_ROWS: u64 = 64;
 /// Formulas of one shard of an `eval`: they travel with the lease.
 const EVAL_SHARD_ROWS_MAX: u64 = 4096;
+/// What the first shards of generated rows are cut for, nanoseconds: long beside a round trip, short beside a job.
+const INITIAL_NS: f64 = 5e6;
+/// A generated value's price, nanoseconds, and that of reducing it.
+const SOURCE_NS: f64 = 1.0;
+/// Rows of the first shards at most: estimates may be wrong.
+const INITIAL_ROWS_MAX: u64 = 1 << 20;
 /// Bytes that a row of results takes beside its inputs: a number, a separator, a line end.
 const RESULT_BYTES_GUESS: u64 = 24;
 /// Bytes of a record where nothing is known of it.
@@ -126,9 +133,9 @@ impl Admission {
                 check_output_name(schema, name).map_err(|error| usage("bad_name", error.to_string()))?;
                 let variables: Vec<_> =
                     schema.columns.iter().map(|column| (column.variable.clone(), Some(column.ty))).collect();
-                let mut read = self.check_formula(spec, formula, variables.clone())?;
+                let mut read = self.check_formula(spec, formula, variables.clone())?.variables().to_vec();
                 if let Some(condition) = condition {
-                    read.extend(self.check_formula(spec, condition, variables)?);
+                    read.extend(self.check_formula(spec, condition, variables)?.variables().iter().cloned());
                 }
                 check_formula_inputs(schema, &read).map_err(|error| usage("unreadable_column", error.to_string()))?;
                 if spec.reductions.is_empty() {
@@ -238,27 +245,29 @@ impl Admission {
         if variables.iter().any(|variable| variable == name) {
             return Err(usage("bad_name", format!("{name} is a variable already; name the result otherwise (--as)")));
         }
-        let typed = variables.iter().cloned().zip(source.column_types().iter().map(|ty| Some(*ty))).collect();
-        self.check_formula(spec, formula, typed)?;
+        let columns: Vec<(String, ColumnType)> =
+            variables.iter().cloned().zip(source.column_types().iter().copied()).collect();
+        let typed = columns.iter().map(|(name, ty)| (name.clone(), Some(*ty))).collect();
+        let formula = self.check_formula(spec, formula, typed)?;
         let row_bytes = RESULT_BYTES_GUESS * (variables.len() as u64 + 1);
         Ok(Shape {
             rows: source.rows(),
             rows_final: true,
             granule: BLOCK_ROWS,
-            initial_rows: 4 * BLOCK_ROWS,
+            initial_rows: initial_rows(&formula, &columns, &spec.bindings),
             header: RowRenderer::new(&variables, name, spec.format).header().unwrap_or_default(),
             inputs: variables,
             row_bytes,
         })
     }
 
-    /// The variables that the formula reads.
+    /// The formula, parsed and checked.
     fn check_formula(
         &self,
         spec: &JobSpec,
         formula: &str,
         mut variables: Vec<(String, Option<ColumnType>)>,
-    ) -> Result<Vec<String>, ServiceError> {
+    ) -> Result<Formula, ServiceError> {
         for (name, value) in &spec.bindings {
             if variables.iter().any(|(variable, _)| variable == name) {
                 return Err(usage("bound_twice", format!("{name} is an input of the job and bound with -v too")));
@@ -267,9 +276,19 @@ impl Admission {
         }
         let symbols = Symbols { variables, policy: spec.symbols.clone() };
         Formula::parse(formula, &self.formula)
-            .and_then(|parsed| parsed.check(&symbols).map(|()| parsed.variables().to_vec()))
+            .and_then(|parsed| parsed.check(&symbols).map(|()| parsed))
             .map_err(|error| invalid_formula(formula, &error))
     }
+}
+
+/// Rows of the first shards of generated rows: a few milliseconds by the formula's price, before a rate is measured.
+fn initial_rows(formula: &Formula, columns: &[(String, ColumnType)], bindings: &[(String, Scalar)]) -> u64 {
+    let price = match TypedFormula::new(formula, columns, bindings) {
+        Ok(typed) => typed.cost_ns(),
+        Err(_) => formula.tree_cost_ns(),
+    };
+    let row_ns = price + SOURCE_NS * columns.len() as f64;
+    ((INITIAL_NS / row_ns) as u64).clamp(1, INITIAL_ROWS_MAX).next_multiple_of(BLOCK_ROWS)
 }
 
 /// What the sources differ in.
