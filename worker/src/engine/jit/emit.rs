@@ -4,7 +4,10 @@ use super::Checks;
 use super::lanes::Body;
 use super::operations;
 use super::plan::{Plan, Segment};
-use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, MemFlagsData, Signature, Value, condcodes::IntCC, types};
+use cranelift_codegen::ir::{
+    AbiParam, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, Value, condcodes::IntCC,
+    types,
+};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::JITModule;
@@ -17,6 +20,9 @@ pub(super) const VECTOR_ROWS: usize = 2;
 
 /// Bytes of a value in memory.
 pub(super) const VALUE_BYTES: usize = 8;
+
+/// Vectors on the stack start at multiples of 16 bytes.
+const VECTOR_ALIGNMENT_SHIFT: u8 = 4;
 
 /// Formulas up to so many instructions do four vectors a turn, so that the loop's own instructions don't count.
 const QUAD_INSTRUCTIONS_MAX: usize = 16;
@@ -136,6 +142,8 @@ pub(super) fn segment(
     let offset = builder.declare_var(types::I64);
     let failed_vector = builder.declare_var(types::I64X2);
     let failed_pair = builder.declare_var(types::I8);
+    let anchor = StackSlotData::new(StackSlotKind::ExplicitSlot, types::I64X2.bytes(), VECTOR_ALIGNMENT_SHIFT);
+    let anchor = builder.create_sized_stack_slot(anchor);
 
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
@@ -154,7 +162,7 @@ pub(super) fn segment(
     let at = builder.use_var(offset);
     let mut is_sound = true;
     for copy in 0..copies(shape.formula) {
-        let mut body = Body::new(shape, &mut builder, &bases, at, copy);
+        let mut body = Body::new(shape, &mut builder, &bases, at, copy, anchor);
         for register in &segment.computed {
             operations::compute(&mut body, *register);
             if let Some(slot) = shape.plan.slot_of[*register as usize] {

@@ -10,12 +10,15 @@
 //! either way at no cost. In memory a boolean is 0 or 1 as an input or result, and all bits in a slot.
 
 use super::emit::{Shape, VALUE_BYTES, VECTOR_ROWS};
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, condcodes::FloatCC, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Type, Value, condcodes::FloatCC, types};
 use cranelift_frontend::{FuncInstBuilder, FunctionBuilder};
 use quipu_shared::formula::typed::{Operation, Register, ValueType};
 
 /// Address, value: any alignment of 8 bytes, never a trap.
 const ACCESS: MemFlagsData = MemFlagsData::new().with_notrap();
+
+/// Failures that may be apart from each other, each in a register.
+const FAILURES_APART_MAX: usize = 8;
 
 /// Bits of the one NaN of results, as [`quipu_shared::math::canonical`] has it.
 const CANONICAL_NAN: u64 = 0x7ff8_0000_0000_0000;
@@ -50,6 +53,9 @@ pub(super) struct Body<'a, 'f> {
     known: Vec<Lanes>,
     failed_vector: Option<Value>,
     failed_pair: Option<Value>,
+    /// Where failures are written now and then, see [`Self::anchor`].
+    anchor: StackSlot,
+    noted: usize,
     /// Whether a value was wanted that is nowhere: a defect, and the code must not run.
     misplaced: bool,
 }
@@ -79,6 +85,7 @@ impl<'a, 'f> Body<'a, 'f> {
         bases: &'a [Option<Value>],
         offset: Value,
         copy: usize,
+        anchor: StackSlot,
     ) -> Self {
         let displacement = (copy * VECTOR_ROWS * VALUE_BYTES) as i32;
         let known = vec![Lanes::default(); shape.formula.instructions().len()];
@@ -91,6 +98,8 @@ impl<'a, 'f> Body<'a, 'f> {
             known,
             failed_vector: None,
             failed_pair: None,
+            anchor,
+            noted: 0,
             misplaced: false,
         }
     }
@@ -127,12 +136,24 @@ impl<'a, 'f> Body<'a, 'f> {
     pub fn fail_signs(&mut self, signs: Value) {
         let all = self.failed_vector.map_or(signs, |before| self.builder.ins().bor(before, signs));
         self.failed_vector = Some(all);
+        self.anchor(all);
     }
 
     /// Notes an `I8` that is 1 where a row failed.
     pub fn fail_one(&mut self, failed: Value) {
         let all = self.failed_pair.map_or(failed, |before| self.builder.ins().bor(before, failed));
         self.failed_pair = Some(all);
+        self.anchor(all);
+    }
+
+    /// The compiler computes a value where it is first needed. With failures that would be the end of the loop, and all
+    /// of them would be kept until there; a store that nobody reads has them put together on the way.
+    fn anchor(&mut self, failures: Value) {
+        self.noted += 1;
+        if self.noted.is_multiple_of(FAILURES_APART_MAX) {
+            let anchor = self.anchor;
+            self.ins().stack_store(types::I64, failures, anchor, 0);
+        }
     }
 
     /// Ends the body.

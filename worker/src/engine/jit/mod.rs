@@ -22,9 +22,13 @@ use plan::{Call, Plan, Source, Step};
 use quipu_shared::formula::typed::TypedFormula;
 use quipu_shared::math::Argument;
 
-/// Most instructions of a formula that is compiled: compiling takes about 25 us an instruction when there are many, so
-/// that this one costs at most some 50 ms. Longer formulas stay with the interpreter.
-pub const COMPILED_INSTRUCTIONS_MAX: usize = 2048;
+/// Most work of a formula that is compiled: an operation counts 1, and one whose rows are checked five times as much.
+/// Compiling takes 4 us an operation of short formulas and grows faster than they do, for checked ints above all: this
+/// much takes some 30 to 60 ms. Longer formulas stay with the interpreter.
+pub const COMPILED_WORK_MAX: usize = 2048;
+
+/// What the check of an operation counts beside the operation itself.
+const CHECK_WORK: usize = 4;
 
 /// Rows between two kernels: with a handful of buffers of 8 KiB everything stays in the nearest caches, and the calls
 /// cost nothing beside the work.
@@ -61,10 +65,13 @@ pub enum Checks {
 #[derive(Debug, thiserror::Error)]
 pub enum JitError {
     /// Compiling would take too long.
-    #[error("the formula has {instructions} operations, machine code is made for at most {COMPILED_INSTRUCTIONS_MAX}")]
+    #[error(
+        "the formula is too long for machine code: its operations count {work} where {COMPILED_WORK_MAX} are allowed \
+         (one on ints that may overflow counts {})", 1 + CHECK_WORK
+    )]
     TooLong {
         /// Of the formula.
-        instructions: usize,
+        work: usize,
     },
     /// No code is made for this machine.
     #[error("no machine code for this processor: {0}")]
@@ -95,9 +102,9 @@ impl Compiled {
     /// # Errors
     /// If the formula is too long, the processor too old, or the system refuses executable memory.
     pub fn new(formula: &TypedFormula, checks: Checks) -> Result<Self, JitError> {
-        let instructions = formula.instructions().len();
-        if instructions > COMPILED_INSTRUCTIONS_MAX {
-            return Err(JitError::TooLong { instructions });
+        let work = work(formula, checks);
+        if work > COMPILED_WORK_MAX {
+            return Err(JitError::TooLong { work });
         }
         let plan = Plan::new(formula).ok_or_else(|| JitError::Compile("a value has no place".into()))?;
         let turn_rows = emit::turn_rows(formula);
@@ -199,6 +206,16 @@ impl Compiled {
         }
         failed
     }
+}
+
+/// What compiling a formula takes, as [`COMPILED_WORK_MAX`] counts.
+fn work(formula: &TypedFormula, checks: Checks) -> usize {
+    let instructions = formula.instructions();
+    let checked = match checks {
+        Checks::Checked => instructions.iter().filter(|instruction| instruction.operation.can_fail()).count(),
+        Checks::Proven => 0,
+    };
+    instructions.len() + CHECK_WORK * checked
 }
 
 impl Scratch {

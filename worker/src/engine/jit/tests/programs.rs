@@ -2,7 +2,7 @@
 
 use super::generator::Generator;
 use super::{Checks, Compiled, Scratch, both, compare, expected, limits, typed};
-use crate::engine::jit::{COMPILED_INSTRUCTIONS_MAX, JitError};
+use crate::engine::jit::{COMPILED_WORK_MAX, JitError};
 use quipu_shared::formula::Formula;
 use quipu_shared::formula::typed::ValueType;
 
@@ -36,18 +36,30 @@ fn long(instructions: usize) -> String {
 
 #[test]
 fn formulas_are_compiled_up_to_the_cap() {
-    let text = long(COMPILED_INSTRUCTIONS_MAX - 10);
+    let text = long(COMPILED_WORK_MAX - 10);
     let formula = typed(&text);
-    assert!(formula.instructions().len() > COMPILED_INSTRUCTIONS_MAX - 100, "{}", formula.instructions().len());
+    assert!(formula.instructions().len() > COMPILED_WORK_MAX - 100, "{}", formula.instructions().len());
     compare("long", &formula, &both("long", &formula), &mut Generator(1), 129);
-    let formula = typed(&long(COMPILED_INSTRUCTIONS_MAX + 100));
+    let formula = typed(&long(COMPILED_WORK_MAX + 100));
     let refused = Compiled::new(&formula, Checks::Checked).map(|_| ()).map_err(|error| error.to_string());
-    let instructions = formula.instructions().len();
     let message = format!(
-        "the formula has {instructions} operations, machine code is made for at most {COMPILED_INSTRUCTIONS_MAX}"
+        "the formula is too long for machine code: its operations count {} where {COMPILED_WORK_MAX} are allowed (one on \
+         ints that may overflow counts 5)",
+        formula.instructions().len()
     );
     assert_eq!(refused, Err(message));
     assert!(matches!(Compiled::new(&formula, Checks::Proven), Err(JitError::TooLong { .. })));
+}
+
+#[test]
+fn checked_ints_count_more_towards_the_cap() {
+    let terms: Vec<String> = (0..COMPILED_WORK_MAX / 10).map(|n| format!("(i * {n})")).collect();
+    let formula = typed(&terms.join(" + "));
+    assert!(matches!(Compiled::new(&formula, Checks::Checked), Err(JitError::TooLong { .. })));
+    let proven = Compiled::new(&formula, Checks::Proven).unwrap();
+    let inputs = [vec![1_000_003; 70]];
+    let wanted: Vec<Option<u64>> = (0..70).map(|row| expected(&formula, &inputs, row)).collect();
+    super::check("proven", &proven, &mut Scratch::default(), &inputs, &wanted);
 }
 
 #[test]
