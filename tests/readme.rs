@@ -1,4 +1,4 @@
-//! Keeps documents true: the README's commands print what it says, and every dependency has its row.
+//! Keeps documents true: shown commands print what is shown, and every dependency has its row.
 
 mod cli_support;
 
@@ -61,13 +61,15 @@ fn run(line: &str) -> cli_support::Ran {
 }
 
 #[test]
-fn readme_shows_what_commands_print() {
-    let commands = shown(&text("README.md"));
-    assert!(commands.len() >= 5, "the README shows commands: {commands:?}");
-    for Shown { line, command, output } in commands {
-        assert!(command.starts_with("quipu "), "README.md, line {line}: only quipu is run here: {command}");
-        let ran = run(&command);
-        assert_eq!(ran.out, output, "README.md, line {line}: {command}\n{}", ran.err);
+fn documents_show_what_commands_print() {
+    for (document, commands_min) in [("README.md", 5), ("docs/ENGINE.md", 2)] {
+        let commands = shown(&text(document));
+        assert!(commands.len() >= commands_min, "{document} shows commands: {commands:?}");
+        for Shown { line, command, output } in commands {
+            assert!(command.starts_with("quipu "), "{document}, line {line}: only quipu is run here: {command}");
+            let ran = run(&command);
+            assert_eq!(ran.out, output, "{document}, line {line}: {command}\n{}", ran.err);
+        }
     }
 }
 
