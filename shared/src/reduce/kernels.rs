@@ -241,7 +241,8 @@ pub(super) fn squares(values: &[f64], products: &mut [f64], errors: &mut [f64]) 
     let mut wild = 0_u64;
     for ((x, product), error) in values.iter().zip(products.iter_mut()).zip(errors.iter_mut()) {
         let size = x.abs();
-        let exact = (size >= SQUARE_MIN) & (size <= SQUARE_MAX) | (size == 0.0);
+        let (large_enough, small_enough) = (size >= SQUARE_MIN, size <= SQUARE_MAX);
+        let exact = large_enough & small_enough | (size == 0.0);
         wild |= u64::from(!exact);
         let splitter = SPLITTER * x;
         let high = splitter - (splitter - x);
