@@ -2,6 +2,8 @@
 //!
 //! `QUIPU_FUZZ_ROWS` says how many rows to compare (on all cores), `QUIPU_FUZZ_SEED` repeats a run.
 
+#![allow(clippy::print_stderr, reason = "a run shows its seed and what it compared")]
+
 #[path = "support/differential.rs"]
 mod differential;
 

@@ -267,7 +267,7 @@ pub fn block(choices: &mut Choices<'_>, rows: usize) -> Block {
                     .map(|_| match (kind, next()) {
                         (0, word) => FLOATS[(word % 20) as usize],
                         (1, word) => (word >> 11) as f64 / (1_u64 << 50) as f64 - 4.0,
-                        (_, word) if word % 4 == 0 => FLOATS[(word / 4 % 20) as usize],
+                        (_, word) if word.is_multiple_of(4) => FLOATS[(word / 4 % 20) as usize],
                         (_, word) => f64::from_bits(word),
                     })
                     .collect(),
@@ -277,14 +277,14 @@ pub fn block(choices: &mut Choices<'_>, rows: usize) -> Block {
                     .map(|_| match (kind, next()) {
                         (0, word) => INTS[(word % 18) as usize],
                         (1, word) => (word % 2001) as i64 - 1000,
-                        (_, word) if word % 4 == 0 => INTS[(word / 4 % 18) as usize],
+                        (_, word) if word.is_multiple_of(4) => INTS[(word / 4 % 18) as usize],
                         (_, word) => (word as i64) >> (word % 60),
                     })
                     .collect(),
             ),
-            _ => Column::Boolean((0..rows).map(|_| next() % 2 == 0).collect()),
+            _ => Column::Boolean((0..rows).map(|_| next().is_multiple_of(2)).collect()),
         });
-        nulls.push(choices.one_in(6).then(|| (0..rows).map(|_| choices.word() % 16 == 0).collect()));
+        nulls.push(choices.one_in(6).then(|| (0..rows).map(|_| choices.word().is_multiple_of(16)).collect()));
     }
     Block { first_row: 0, len: rows, columns, nulls, bad_rows: Vec::new() }
 }
@@ -307,7 +307,7 @@ pub fn compare(choices: &mut Choices<'_>, block: &Block) -> usize {
     }
     let on_error = choices.pick(&[OnError::Fail, OnError::Null, OnError::Skip]);
     let selected: Option<Vec<bool>> =
-        choices.one_in(4).then(|| (0..block.len).map(|_| choices.word() % 3 > 0).collect());
+        choices.one_in(4).then(|| (0..block.len).map(|_| !choices.word().is_multiple_of(3)).collect());
     let selected = selected.as_deref();
     let expected = Evaluator::new(&formula, &names, &bindings, &limits).evaluate_where(block, selected, on_error);
     for (choice, plan) in &plans {
