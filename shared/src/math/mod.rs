@@ -19,6 +19,8 @@ mod log;
 mod parts;
 mod power;
 mod root;
+#[cfg(test)]
+mod tests;
 mod trig;
 
 use blocks::{Kernel1, Kernel2};

@@ -18,6 +18,7 @@ use super::philox::Stream;
 use super::text::check_names;
 use super::{ROWS_MAX, RowSource, begin_block, booleans, floats, ints, list_column, strings};
 use crate::block::{Block, Column};
+use crate::math::Function1;
 use crate::spec::{ColumnType, Distribution, Draw};
 use multiversion::multiversion;
 
@@ -120,10 +121,7 @@ impl RowSource for SampleSource {
                         normal::quantiles(piece, *mean, *sd);
                     });
                 }
-                Law::Exponential { rate } => each(stream, first_row, len, floats(column), |_, word| {
-                    // Taken from 0, so that ln 1 gives +0.
-                    (0.0 - libm::log(((word >> 11) + 1) as i64 as f64 * SPACING_53)) / rate
-                }),
+                Law::Exponential { rate } => exponential(stream, first_row, len, *rate, floats(column)),
                 Law::Bernoulli { p } => {
                     let out = booleans(column);
                     pieces(stream, first_row, len, out, |_, words, piece| bernoulli(words, piece, *p));
@@ -227,6 +225,19 @@ fn each<T: Copy + Default>(stream: Stream, first_row: u64, len: usize, out: &mut
             *slot = law(i, *word);
         }
     });
+}
+
+fn exponential(stream: Stream, first_row: u64, len: usize, rate: f64, out: &mut Vec<f64>) {
+    each(stream, first_row, len, out, |_, word| ((word >> 11) + 1) as i64 as f64 * SPACING_53);
+    let mut logs = [0.0; CHUNK];
+    for piece in out.chunks_mut(CHUNK) {
+        let logs = &mut logs[..piece.len()];
+        Function1::Ln.over(piece, logs);
+        for (slot, log) in piece.iter_mut().zip(logs) {
+            // Taken from 0, so that ln 1 gives +0.
+            *slot = (0.0 - *log) / rate;
+        }
+    }
 }
 
 fn choose<T: Copy + Default>(stream: Stream, first_row: u64, len: usize, out: &mut Vec<T>, values: &[T]) {
