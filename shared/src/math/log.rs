@@ -130,7 +130,8 @@ pub(super) fn ln_pair(x: f64) -> Pair {
     let s = Pair { hi: m - 1.0, lo: 0.0 }.quotient(Pair::sum_ordered(1.0, m));
     let z = Pair::product(s.hi, s.hi).plus(2.0 * s.hi * s.lo);
     let third = Pair::product(z.hi, THIRD).plus(z.hi * THIRD_REST + z.lo * THIRD);
-    let series = Pair::sum_ordered(third.hi, z.hi * z.hi * polynomial(z.hi, &ATANH_TAIL)).plus(third.lo);
+    let tail = z.hi * polynomial(z.hi, &ATANH_TAIL);
+    let series = Pair::sum_ordered(third.hi, z.hi * tail).plus(third.lo + 2.0 * z.lo * tail);
     let product = Pair::product(s.hi, series.hi).plus(s.hi * series.lo + s.lo * series.hi);
     let atanh = Pair::sum_ordered(s.hi, product.hi).plus(product.lo + s.lo);
     Pair::sum_ordered(e * LN_2_UPPER, 2.0 * atanh.hi).plus(e * LN_2_LOWER + 2.0 * atanh.lo)

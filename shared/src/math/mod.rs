@@ -5,10 +5,10 @@
 //! for bit, whatever the vector width of the machine.
 //!
 //! What IEEE 754 defines exactly is the standard library's. The rest are kernels of our own, without branches, tables or
-//! fused operations, so that compilers turn a loop over them into vector code. They stand here because no crate is all
-//! of stable, permissive and vectorised at once without other bits where a machine can fuse: `sleef` needs nightly,
-//! `wide` is a few ulps off and fuses by target, `pxfm`, `core-math` and `libm` compute one value at a time from tables.
-//! libm still serves what is rare: the sine, cosine and tangent of large arguments.
+//! fused operations, so that the compiler makes vector code of a loop over them, with the same bits for every width. No
+//! crate gives that: `sleef` needs nightly; `wide` and `pxfm` fuse where the target can, and their bits differ with it;
+//! `pxfm`, `core-math` (C) and `libm` compute one value at a time. libm's sine, cosine and tangent serve arguments beyond
+//! 26 million.
 
 mod blocks;
 mod exp;
