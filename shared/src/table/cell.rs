@@ -316,6 +316,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn short_texts_are_what_the_standard_parser_says() {
+        let mut texts = vec![String::new()];
+        for from in 0.. {
+            let Some(text) = texts.get(from).cloned() else { break };
+            check_float(&text);
+            let is_plain = text == "0" || !text.strip_prefix('-').unwrap_or(&text).starts_with(['0', '+']);
+            assert_eq!(parse_int(text.as_bytes()), text.parse().ok().filter(|_| is_plain), "{text:?}");
+            if text.len() < 5 {
+                texts.extend("059./:-+e\u{7f}".chars().map(|next| format!("{text}{next}")));
+            }
+        }
+        assert_eq!(texts.len(), 111_111);
+    }
+
     proptest! {
         #[test]
         fn every_int_and_float_reads_back(int in any::<i64>(), float in any::<f64>()) {

@@ -114,6 +114,9 @@ fn records_over_the_limit_are_named() {
         error,
         "row 3, which begins at line 6, is longer than 16777216 bytes; a quote is opened and never closed"
     );
+    let many = format!("a\n{}\"open\n", "\"x\n\",1\r\n\n".repeat(5000));
+    let error = index_in(TableFormat::Csv, &[many.as_bytes(), &long]).unwrap_err().to_string();
+    assert!(error.starts_with("row 5001, which begins at line 15002, is longer"), "{error}");
     let error = index_in(TableFormat::Csv, &[b"\n", &long, b"y\n1\n"]).unwrap_err().to_string();
     assert!(error.starts_with("the header, which begins at line 2, is longer"), "{error}");
     assert!(index_in(TableFormat::Csv, &[&long, b"\n1\n"]).is_ok());
