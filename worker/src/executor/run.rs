@@ -59,7 +59,8 @@ pub fn run_shard(task: &Task) -> Result<RawOutput, RunError> {
             let reader = if spec.reductions.is_empty() { reader.for_output(spec.format, name) } else { reader };
             let renderer = MapRenderer::new(schema, name, spec.format);
             let rows = TableRows { reader, records: Vec::new(), bytes: &bytes, renderer };
-            Shard::new(task, prepared)?.run(rows)
+            let room = bytes.len() + RESULT_BYTES_GUESS * usize::try_from(task.rows).unwrap_or_default();
+            Shard::new(task, prepared)?.with_room(room).run(rows)
         }
         (JobKind::Sweep { name, .. } | JobKind::Sample { name, .. }, _) => {
             let renderer = RowRenderer::new(&prepared.variables, name, spec.format);
@@ -69,6 +70,11 @@ pub fn run_shard(task: &Task) -> Result<RawOutput, RunError> {
         (JobKind::Eval { .. }, _) => Err(RunError::Input("an eval shard came without its formulas".into())),
     }
 }
+
+/// Bytes that a result and its separator add to a record.
+const RESULT_BYTES_GUESS: usize = 26;
+/// Room for output that is set aside at most, whatever the guess.
+const ROOM_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 fn check_time(task: &Task) -> Result<(), RunError> {
     if task.control.is_cancelled() {
@@ -211,6 +217,14 @@ impl<'a> Shard<'a> {
             failed: 0,
             errors: Vec::new(),
         })
+    }
+
+    /// Sets aside room for the output: grown by doubling, it would be copied again and again and held twice.
+    fn with_room(mut self, bytes: usize) -> Self {
+        if self.reducers.is_none() {
+            self.out.reserve(bytes.min(ROOM_BYTES_MAX));
+        }
+        self
     }
 
     fn run(mut self, mut rows: impl Rows) -> Result<RawOutput, RunError> {
