@@ -35,7 +35,6 @@ fn wrong_command_lines_end_with_2() {
         &["sweep", "x"],
         &["sweep", "x", "--over", "x"],
         &["sweep", "x", "--over", "x=1", "--reduce", "median"],
-        &["sweep", "x", "--over", "x=1", "-o", "out.parquet"],
         &["sweep", "x", "--over", "x=1", "-o", "out.xyz"],
         &["sample", "u", "--draw", "u=uniform(0,1)"],
         &["sample", "u", "-n", "0", "--draw", "u=uniform(0,1)"],

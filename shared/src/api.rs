@@ -67,6 +67,8 @@ pub fn result_media_type(format: ResultFormat) -> &'static str {
         ResultFormat::Ndjson => "application/x-ndjson",
         ResultFormat::Plain => "text/plain; charset=utf-8",
         ResultFormat::Json => "application/json",
+        ResultFormat::Parquet => "application/vnd.quipu.parquet-parts",
+        ResultFormat::Arrow => "application/vnd.apache.arrow.stream",
     }
 }
 

@@ -44,6 +44,8 @@ impl JobSpec {
             (true, JobKind::Eval { .. }, _) | (true, _, RowFormat::Ndjson) => ResultFormat::Ndjson,
             (true, _, RowFormat::Csv) => ResultFormat::Csv,
             (true, _, RowFormat::Plain) => ResultFormat::Plain,
+            (true, _, RowFormat::Parquet) => ResultFormat::Parquet,
+            (true, _, RowFormat::Arrow) => ResultFormat::Arrow,
         }
     }
 }
@@ -411,6 +413,20 @@ pub enum RowFormat {
     Ndjson,
     /// The computed value alone, one a line.
     Plain,
+    /// Row groups of Apache Parquet; see [`crate::render::ParquetJoiner`].
+    Parquet,
+    /// A stream of Arrow IPC messages; see [`crate::render::IpcJoiner`].
+    Arrow,
+}
+
+impl RowFormat {
+    /// Whether rows are written in columns, each of one type, and not as text.
+    pub fn is_columnar(self) -> bool {
+        match self {
+            Self::Csv | Self::Ndjson | Self::Plain => false,
+            Self::Parquet | Self::Arrow => true,
+        }
+    }
 }
 
 /// The form of a results stream.
@@ -423,6 +439,10 @@ pub enum ResultFormat {
     Ndjson,
     /// The computed values, one a line.
     Plain,
+    /// Small Parquet files, each with its length in front: one without rows, then one a row group.
+    Parquet,
+    /// A stream of Arrow IPC messages, without its end mark.
+    Arrow,
     /// One JSON document of the reductions.
     Json,
 }

@@ -50,7 +50,7 @@ pub(crate) struct EvalArgs {
 
 impl EvalArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let format = self.output.format_or(context, Format::Plain)?;
+        let format = self.output.format_or(context, Format::Plain)?.for_text("values of formulas")?;
         let bindings = self.common.bindings()?;
         let alone = self.formulas.len() == 1;
         let mut batch = Batch::open(self.formulas, self.file.as_deref())?;

@@ -164,6 +164,9 @@ pub(crate) fn print_list<T: serde::Serialize>(
             }
             table.finish(out)
         }
+        Format::Parquet | Format::Arrow => {
+            Err(io::Error::other("a list is not written in columns; give -O json or csv"))
+        }
     }
 }
 
@@ -255,12 +258,15 @@ async fn result(session: &Session, args: &ResultArgs) -> Result<(), Failure> {
         ResultFormat::Ndjson => Format::Ndjson,
         ResultFormat::Plain => Format::Plain,
         ResultFormat::Json => Format::Json,
+        ResultFormat::Parquet => Format::Parquet,
+        ResultFormat::Arrow => Format::Arrow,
     };
     let format = args.output.format_or_rendered(as_rendered)?;
     let mut encoder = match rendered {
-        ResultFormat::Json => for_reductions(format),
+        ResultFormat::Json => for_reductions(format.for_text("reductions")?),
         _ if format == as_rendered
-            || (rendered == ResultFormat::Ndjson && !matches!(format, Format::Csv | Format::Plain)) =>
+            || (rendered == ResultFormat::Ndjson
+                && matches!(format, Format::Json | Format::Ndjson | Format::Table)) =>
         {
             for_rows(format)
         }
@@ -270,7 +276,7 @@ async fn result(session: &Session, args: &ResultArgs) -> Result<(), Failure> {
                 form_name(as_rendered),
                 form_name(format)
             ))
-            .hint("rows as ndjson can be written as ndjson, json or table; csv and plain stay what they are"));
+            .hint("rows as ndjson can be written as ndjson, json or table; other forms stay what they are"));
         }
     };
     let mut out = Destination::open(args.output.output.as_deref())?;

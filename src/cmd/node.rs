@@ -106,7 +106,7 @@ fn show(format: Format, node: &NodeView, out: &mut dyn Write) -> io::Result<()> 
             }
             Ok(())
         }
-        Format::Plain | Format::Ndjson | Format::Csv => {
+        Format::Plain | Format::Ndjson | Format::Csv | Format::Parquet | Format::Arrow => {
             print_list(format, std::slice::from_ref(node), &HEADER, cells, out)
         }
     }

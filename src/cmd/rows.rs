@@ -40,7 +40,13 @@ impl Plan {
             (false, true) => Format::Table,
             (false, false) => Format::Json,
         };
-        let format = output.format_or(context, otherwise)?;
+        let mut format = output.format_or(context, otherwise)?;
+        if !reductions.is_empty() {
+            format = format.for_text("reductions")?;
+        }
+        if format.rows().is_columnar() && output.file().is_none() && context.ui.stdout_terminal {
+            return Err(Failure::usage("a file in columns is not for a terminal").hint("name a file with --output"));
+        }
         let spec = SpecRest {
             bindings: formula.bindings()?,
             symbols: formula.symbols(),

@@ -91,6 +91,9 @@ fn count(cluster: String, nodes: &[NodeView], jobs: &[JobView]) -> Status {
 }
 
 fn print(format: Format, s: &Status, out: &mut dyn Write) -> io::Result<()> {
+    if matches!(format, Format::Parquet | Format::Arrow) {
+        return Err(io::Error::other("a status is not written in columns; give -O json"));
+    }
     if format != Format::Table && format != Format::Plain {
         serde_json::to_writer(&mut *out, s)?;
         return writeln!(out);

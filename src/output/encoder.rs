@@ -3,6 +3,7 @@
 use crate::output::Format;
 use crate::output::fields::{Fields, text};
 use crate::output::table::Table;
+use quipu_shared::render::{IpcJoiner, ParquetJoiner};
 use std::io::{self, Write};
 
 /// Takes the service's bytes in pieces of any size.
@@ -19,6 +20,29 @@ pub(crate) fn for_rows(format: Format) -> Box<dyn Encoder> {
         Format::Plain | Format::Csv | Format::Ndjson => Box::new(Verbatim),
         Format::Json => Box::new(ByLine::new(JsonArray { rows: 0 })),
         Format::Table => Box::new(ByLine::new(RowTable { table: None, columns: Vec::new() })),
+        Format::Parquet => Box::new(Joined(Some(ParquetJoiner::default()))),
+        Format::Arrow => Box::new(Joined(Some(IpcJoiner::default()))),
+    }
+}
+
+/// Parts of a file in columns, put together to the file.
+struct Joined<J>(Option<J>);
+
+impl Encoder for Joined<ParquetJoiner> {
+    fn push(&mut self, bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(Vec::new()), |joiner| joiner.push(bytes)).and_then(|bytes| out.write_all(&bytes))
+    }
+    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.take().map_or(Ok(Vec::new()), ParquetJoiner::finish).and_then(|bytes| out.write_all(&bytes))
+    }
+}
+
+impl Encoder for Joined<IpcJoiner> {
+    fn push(&mut self, bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(Vec::new()), |joiner| joiner.push(bytes)).and_then(|bytes| out.write_all(&bytes))
+    }
+    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.take().map_or(Ok(Vec::new()), IpcJoiner::finish).and_then(|bytes| out.write_all(&bytes))
     }
 }
 

@@ -105,6 +105,8 @@ impl EvalWriter {
                 out.write_all(if index == 0 { b"[\n" } else { b",\n" })?;
                 out.write_all(line)?;
             }
+            // Refused before the first formula.
+            Format::Parquet | Format::Arrow => {}
             Format::Csv => {
                 if index == 0 {
                     out.write_all(EVAL_CSV_HEADER.as_bytes())?;

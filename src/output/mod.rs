@@ -27,6 +27,10 @@ pub(crate) enum Format {
     Csv,
     /// Aligned columns for reading
     Table,
+    /// Rows as Apache Parquet
+    Parquet,
+    /// Rows as an Arrow IPC file
+    Arrow,
 }
 
 impl From<OutputFormat> for Format {
@@ -50,10 +54,10 @@ impl Format {
             "ndjson" | "jsonl" => Ok(Self::Ndjson),
             "json" => Ok(Self::Json),
             "txt" => Ok(Self::Plain),
-            "parquet" => Err(Failure::usage(format!("write {}: Parquet is not supported yet", path.display()))
-                .hint("name the output .csv, .ndjson or .json")),
+            "parquet" | "pq" => Ok(Self::Parquet),
+            "arrow" | "ipc" | "feather" => Ok(Self::Arrow),
             _ => Err(Failure::usage(format!("the ending of {} does not say in which form to write", path.display()))
-                .hint("give -O csv, ndjson, json, plain or table, or an ending out of .csv .ndjson .json .txt")),
+                .hint("give -O with a form, or an ending out of .csv .ndjson .json .txt .parquet .arrow")),
         }
     }
 
@@ -63,6 +67,17 @@ impl Format {
             Self::Plain => RowFormat::Plain,
             Self::Csv => RowFormat::Csv,
             Self::Json | Self::Ndjson | Self::Table => RowFormat::Ndjson,
+            Self::Parquet => RowFormat::Parquet,
+            Self::Arrow => RowFormat::Arrow,
+        }
+    }
+
+    /// Refuses forms that only rows have.
+    pub(crate) fn for_text(self, what: &str) -> Result<Self, Failure> {
+        match self {
+            Self::Parquet | Self::Arrow => Err(Failure::usage(format!("{what} can't be written in columns"))
+                .hint("rows of map, sweep and sample can; give -O json or csv")),
+            text => Ok(text),
         }
     }
 }
@@ -80,10 +95,12 @@ mod tests {
             ("x.jsonl", Format::Ndjson),
             ("x.json", Format::Json),
             ("x.txt", Format::Plain),
+            ("x.parquet", Format::Parquet),
+            ("x.arrow", Format::Arrow),
         ] {
             assert_eq!(Format::of_file(Path::new(name)).unwrap(), format, "{name}");
         }
-        for name in ["out", "out.parquet", "out.xlsx", ".csv"] {
+        for name in ["out", "out.xlsx", ".csv"] {
             assert_eq!(Format::of_file(Path::new(name)).unwrap_err().exit, Exit::Usage, "{name}");
         }
     }

@@ -13,7 +13,10 @@ pub(crate) fn for_reductions(format: Format) -> Box<dyn Encoder> {
     match format {
         // The document is one line.
         Format::Json | Format::Ndjson => Box::new(EndOfLine { inner: Verbatim, last: None }),
-        Format::Plain | Format::Csv | Format::Table => Box::new(Whole { format, document: Vec::new() }),
+        // Forms in columns are refused before.
+        Format::Plain | Format::Csv | Format::Table | Format::Parquet | Format::Arrow => {
+            Box::new(Whole { format, document: Vec::new() })
+        }
     }
 }
 

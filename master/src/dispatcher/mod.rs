@@ -29,6 +29,9 @@ use tokio::task::AbortHandle;
 /// Bytes of results that may wait in memory for the reader of an embedded job.
 const RESULT_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Shards that may at least be under way, however large their rows: row groups of Parquet can't be cut.
+const RESULT_WINDOW_SHARDS: u64 = 6;
+
 /// What a dispatcher starts with; shared by all its incarnations.
 #[derive(Clone)]
 pub struct DispatcherArgs {
@@ -183,7 +186,8 @@ impl DispatcherState {
         if entry.results.is_spooled() || entry.admitted.reducers.is_some() {
             return u64::MAX;
         }
-        taken.saturating_add((RESULT_WINDOW_BYTES / entry.admitted.row_bytes.max(1)).max(1))
+        let rows = RESULT_WINDOW_BYTES / entry.admitted.row_bytes.max(1);
+        taken.saturating_add(rows.max(RESULT_WINDOW_SHARDS * entry.admitted.plan.granule))
     }
 
     fn worker_said(&mut self, worker: WorkerId, event: WorkerEvent) {

@@ -6,10 +6,10 @@ use quipu_shared::BLOCK_ROWS;
 use quipu_shared::formula::typed::TypedFormula;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits, Symbols};
 use quipu_shared::reduce::{ReduceError, ReducerSet};
-use quipu_shared::render::{MapRenderer, RowRenderer};
+use quipu_shared::render::{MapRenderer, OutputColumns, RowRenderer, columnar_header, unit_rows};
 use quipu_shared::service::{ErrorKind, Place, ServiceError};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
-use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, Scalar, TableInput};
+use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, RowFormat, Scalar, TableInput};
 use quipu_shared::table::{
     check_formula_inputs, check_output_name, check_schema, check_text_output, variables as variables_of,
 };
@@ -133,7 +133,8 @@ impl Admission {
                 check_output_name(schema, name).map_err(|error| usage("bad_name", error.to_string()))?;
                 let variables: Vec<_> =
                     schema.columns.iter().map(|column| (column.variable.clone(), Some(column.ty))).collect();
-                let mut read = self.check_formula(spec, formula, variables.clone())?.variables().to_vec();
+                let formula = self.check_formula(spec, formula, variables.clone())?;
+                let mut read = formula.variables().to_vec();
                 if let Some(condition) = condition {
                     read.extend(self.check_formula(spec, condition, variables)?.variables().iter().cloned());
                 }
@@ -143,6 +144,8 @@ impl Admission {
                         .map_err(|error| usage("column_without_text", error.to_string()))?;
                 }
                 let columnar = schema.format.is_columnar();
+                let output = Self::output_columns(spec, &formula, &[])?;
+                let text_header = || MapRenderer::new(schema, name, spec.format).header().unwrap_or_default();
                 if columnar && !shared_input {
                     let message = "a table in columns is read by its path; use --shared".to_string();
                     return Err(usage("not_shared", message));
@@ -150,14 +153,18 @@ impl Admission {
                 Shape {
                     rows: 0,
                     rows_final: false,
-                    granule: BLOCK_ROWS,
-                    initial_rows: if columnar { COLUMNAR_ROWS } else { BLOCK_ROWS },
+                    granule: output.as_ref().map_or(BLOCK_ROWS, |output| output.unit_rows),
+                    initial_rows: match &output {
+                        Some(output) => output.unit_rows,
+                        None if columnar => COLUMNAR_ROWS,
+                        None => BLOCK_ROWS,
+                    },
                     // Workers read no other columns, and partials name their inputs.
                     inputs: variables_of(schema)
                         .filter(|name| read.iter().any(|r| r == name))
                         .map(Into::into)
                         .collect(),
-                    header: MapRenderer::new(schema, name, spec.format).header().unwrap_or_default(),
+                    header: output.map_or_else(text_header, |output| output.header),
                     row_bytes: match columnar {
                         true => CELL_BYTES_GUESS * schema.columns.len() as u64 + RESULT_BYTES_GUESS,
                         false => RECORD_BYTES_GUESS + RESULT_BYTES_GUESS,
@@ -181,6 +188,8 @@ impl Admission {
             rows_final: shape.rows_final,
             initial_rows: shape.initial_rows,
             shard_rows_max: match (&spec.kind, &reducers) {
+                // A row group; it can't be cut.
+                (_, None) if spec.format == RowFormat::Parquet => shape.granule,
                 (JobKind::Eval { .. }, _) => EVAL_SHARD_ROWS_MAX,
                 // Read block by block, whatever their number; small shards would decode the pages between them twice.
                 (JobKind::Map { schema, .. }, Some(_)) if schema.format.is_columnar() => u64::MAX,
@@ -250,15 +259,33 @@ impl Admission {
         let typed = columns.iter().map(|(name, ty)| (name.clone(), Some(*ty))).collect();
         let formula = self.check_formula(spec, formula, typed)?;
         let row_bytes = RESULT_BYTES_GUESS * (variables.len() as u64 + 1);
+        let output = Self::output_columns(spec, &formula, &columns)?;
+        let text_header = || RowRenderer::new(&variables, name, spec.format).header().unwrap_or_default();
+        let granule = output.as_ref().map_or(BLOCK_ROWS, |output| output.unit_rows);
         Ok(Shape {
             rows: source.rows(),
             rows_final: true,
-            granule: BLOCK_ROWS,
-            initial_rows: initial_rows(&formula, &columns, &spec.bindings),
-            header: RowRenderer::new(&variables, name, spec.format).header().unwrap_or_default(),
+            granule,
+            initial_rows: initial_rows(&formula, &columns, &spec.bindings).next_multiple_of(granule),
+            header: output.map_or_else(text_header, |output| output.header),
             inputs: variables,
             row_bytes,
         })
+    }
+
+    /// For an output in columns: what it begins with, and how many rows its parts have.
+    fn output_columns(
+        spec: &JobSpec,
+        formula: &Formula,
+        inputs: &[(String, ColumnType)],
+    ) -> Result<Option<ColumnarOutput>, ServiceError> {
+        let columns =
+            OutputColumns::of_job(spec, formula, inputs).map_err(|error| usage("bad_schema", error.to_string()))?;
+        let Some(columns) = columns else { return Ok(None) };
+        let header = columnar_header(spec.format, &columns).map_err(|error| {
+            usage("column_without_form", format!("the output can't keep the table's columns: {error}"))
+        })?;
+        Ok(Some(ColumnarOutput { header, unit_rows: unit_rows(spec.format, &columns) }))
     }
 
     /// The formula, parsed and checked.
@@ -289,6 +316,12 @@ fn initial_rows(formula: &Formula, columns: &[(String, ColumnType)], bindings: &
     };
     let row_ns = price + SOURCE_NS * columns.len() as f64;
     ((INITIAL_NS / row_ns) as u64).clamp(1, INITIAL_ROWS_MAX).next_multiple_of(BLOCK_ROWS)
+}
+
+/// An output in columns.
+struct ColumnarOutput {
+    header: Vec<u8>,
+    unit_rows: u64,
 }
 
 /// What the sources differ in.

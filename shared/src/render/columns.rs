@@ -82,6 +82,8 @@ impl ColumnsRenderer {
                     value.json(out);
                     out.extend_from_slice(b"}\n");
                 }
+                // Written by `ColumnarWriter`.
+                RowFormat::Parquet | RowFormat::Arrow => {}
                 RowFormat::Plain => {
                     value.plain(out);
                     out.push(b'\n');

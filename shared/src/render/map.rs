@@ -103,8 +103,8 @@ impl MapRenderer {
                 (TableFormat::Csv, RowFormat::Ndjson) => self.csv_to_json(span, value, out),
                 (TableFormat::Ndjson, RowFormat::Ndjson) => self.json_to_json(record, fault, value, out),
                 (TableFormat::Ndjson, RowFormat::Csv) => self.json_to_csv(record, fault, value, out),
-                // Tables in columns have no records; `ColumnsRenderer` writes them.
-                (_, RowFormat::Csv | RowFormat::Ndjson) => {}
+                // Tables and outputs in columns have renderers of their own.
+                (_, RowFormat::Csv | RowFormat::Ndjson | RowFormat::Parquet | RowFormat::Arrow) => {}
             }
         }
     }

@@ -7,17 +7,25 @@
 //! Floats are written so that they read back to the same bits (`1.0`, `1e300`), but for the plain form, which shows
 //! `8` for `8.0`. NaN and infinities are `NaN`, `inf` and `-inf`; JSON has them as strings.
 
+mod batch;
+mod columnar;
 mod columns;
 mod eval;
+mod ipc;
 mod map;
 mod moments;
+mod parquet;
 mod rows;
 
+pub use batch::{OutputColumns, ResultColumn};
+pub use columnar::{ColumnarWriter, columnar_header, unit_rows};
 pub use columns::ColumnsRenderer;
 pub use eval::{
     EVAL_CSV_HEADER, EvalFailure, EvalOutcome, EvalResult, ValueType, csv_of, plain_of, table_of, write_eval_line,
 };
+pub use ipc::IpcJoiner;
 pub use map::MapRenderer;
+pub use parquet::ParquetJoiner;
 pub use rows::RowRenderer;
 
 use crate::block::Column;

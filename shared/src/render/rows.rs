@@ -60,6 +60,8 @@ impl RowRenderer {
                     }
                     out.extend_from_slice(b"}\n");
                 }
+                // Written by `ColumnarWriter`.
+                RowFormat::Parquet | RowFormat::Arrow => {}
                 RowFormat::Plain => {
                     value.plain(out);
                     out.push(b'\n');

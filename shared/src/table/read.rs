@@ -99,7 +99,7 @@ impl<'a> TableReader<'a> {
             match format {
                 RowFormat::Csv => keys.refuse_new = true,
                 RowFormat::Ndjson => keys.output_name = Some(name.to_string()),
-                RowFormat::Plain => {}
+                RowFormat::Plain | RowFormat::Parquet | RowFormat::Arrow => {}
             }
         }
         self

@@ -5,10 +5,10 @@ use super::run::{Rows, RunError};
 use crate::task::{Task, TaskInput};
 use arrow_array::RecordBatch;
 use quipu_shared::block::{Block, Values};
-use quipu_shared::render::ColumnsRenderer;
+use quipu_shared::render::{ColumnarWriter, ColumnsRenderer};
 use quipu_shared::spec::{JobSpec, RowFormat, TableSchema};
 use quipu_shared::table::TableError;
-use quipu_shared::table::columnar::{ColumnarFile, ColumnarReader, Source};
+use quipu_shared::table::columnar::{ColumnarFile, ColumnarReader, Decode, Source};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,6 +43,10 @@ pub(super) struct ColumnarRows {
     path: String,
     reader: ColumnarReader,
     renderer: ColumnsRenderer,
+    /// Where the output is in columns too.
+    writer: Option<ColumnarWriter>,
+    /// Why rows could not be written.
+    trouble: Option<String>,
     batch: Option<RecordBatch>,
 }
 
@@ -59,11 +63,17 @@ impl ColumnarRows {
             return Err(RunError::Input("a shard of a table in columns came without its file".into()));
         };
         let file = prepared.file.get(schema, path, *len)?;
-        let whole = spec.reductions.is_empty() && spec.format != RowFormat::Plain;
+        let decode = match spec.format {
+            _ if !spec.reductions.is_empty() => Decode::Wanted,
+            RowFormat::Plain => Decode::Wanted,
+            RowFormat::Csv | RowFormat::Ndjson | RowFormat::Parquet => Decode::All,
+            RowFormat::Arrow => Decode::AllTyped,
+        };
         let reader =
-            file.read(schema, &prepared.wanted, whole, task.first_row, task.rows).map_err(|error| at(path, &error))?;
+            file.read(schema, &prepared.wanted, decode, task.first_row, task.rows).map_err(|error| at(path, &error))?;
         let renderer = ColumnsRenderer::new(schema, name, spec.format);
-        Ok(Self { path: path.clone(), reader, renderer, batch: None })
+        let writer = writer_of(prepared, spec)?;
+        Ok(Self { path: path.clone(), reader, renderer, writer, trouble: None, batch: None })
     }
 }
 
@@ -74,8 +84,64 @@ impl Rows for ColumnarRows {
     }
 
     fn render(&mut self, _block: &Block, values: &Values, out: &mut Vec<u8>) {
-        if let Some(batch) = &self.batch {
-            self.renderer.render(batch, values, out);
+        let Some(batch) = &self.batch else { return };
+        match &mut self.writer {
+            None => self.renderer.render(batch, values, out),
+            Some(writer) => keep(writer.write_batch(batch, values, out), &mut self.trouble),
         }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), RunError> {
+        finish(self.writer.as_mut(), self.trouble.take(), out)
+    }
+}
+
+/// The writer of an output in columns; none for one of text or of reductions.
+fn writer_of(prepared: &PreparedJob, spec: &JobSpec) -> Result<Option<ColumnarWriter>, RunError> {
+    let columns = prepared.output.clone().filter(|_| spec.reductions.is_empty());
+    let writer = columns.map(|columns| ColumnarWriter::new(spec.format, columns)).transpose();
+    Ok(writer.map_err(RunError::Input)?.flatten())
+}
+
+/// Keeps the first trouble: rendering has no room for it, and the end of the shard tells.
+fn keep(result: Result<(), String>, trouble: &mut Option<String>) {
+    if let Err(error) = result {
+        trouble.get_or_insert(error);
+    }
+}
+
+fn finish(writer: Option<&mut ColumnarWriter>, trouble: Option<String>, out: &mut Vec<u8>) -> Result<(), RunError> {
+    let ended = writer.map_or(Ok(()), |writer| writer.finish(out));
+    trouble.map_or(ended, Err).map_err(|error| RunError::Input(format!("write rows: {error}")))
+}
+
+/// Rows of another source, whose blocks hold every column, as an output in columns where the job wants that.
+pub(super) struct Columns<R> {
+    rows: R,
+    writer: Option<ColumnarWriter>,
+    trouble: Option<String>,
+}
+
+impl<R: Rows> Columns<R> {
+    /// Wraps the rows of a job.
+    pub(super) fn new(rows: R, prepared: &PreparedJob, spec: &JobSpec) -> Result<Self, RunError> {
+        Ok(Self { rows, writer: writer_of(prepared, spec)?, trouble: None })
+    }
+}
+
+impl<R: Rows> Rows for Columns<R> {
+    fn next(&mut self, block: &mut Block) -> Result<bool, RunError> {
+        self.rows.next(block)
+    }
+
+    fn render(&mut self, block: &Block, values: &Values, out: &mut Vec<u8>) {
+        match &mut self.writer {
+            None => self.rows.render(block, values, out),
+            Some(writer) => keep(writer.write_block(block, values, out), &mut self.trouble),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), RunError> {
+        finish(self.writer.as_mut(), self.trouble.take(), out)
     }
 }

@@ -4,6 +4,7 @@ use super::columnar::OpenFile;
 use crate::engine::Plan;
 use quipu_shared::config::TierChoice;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits};
+use quipu_shared::render::OutputColumns;
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
 use quipu_shared::spec::{ColumnType, JobKind, JobSpec};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct PreparedJob {
     pub variables: Vec<String>,
     /// For a table: which of its columns the formulas read, in the order of a block's columns.
     pub wanted: Vec<usize>,
+    /// For an output in columns: what they are.
+    pub output: Option<OutputColumns>,
     /// For a table in columns: its file.
     pub file: OpenFile,
 }
@@ -57,6 +60,7 @@ impl PreparedJob {
             source: None,
             variables: Vec::new(),
             wanted: Vec::new(),
+            output: None,
             file: OpenFile::default(),
         };
         let mut types: Vec<ColumnType> = Vec::new();
@@ -79,8 +83,10 @@ impl PreparedJob {
                     formula.variables().contains(name)
                         || condition.as_ref().is_some_and(|condition| condition.variables().contains(name))
                 };
+                // An output in columns needs the values of all of them; a file in columns has them at hand.
+                let all = spec.format.is_columnar() && spec.reductions.is_empty() && !schema.format.is_columnar();
                 for (index, column) in schema.columns.iter().enumerate() {
-                    if reads(&column.variable) {
+                    if all || reads(&column.variable) {
                         job.wanted.push(index);
                         job.variables.push(column.variable.clone());
                         types.push(column.ty);
@@ -94,6 +100,7 @@ impl PreparedJob {
             types = source.column_types().to_vec();
         }
         let columns: Vec<(String, ColumnType)> = job.variables.iter().cloned().zip(types).collect();
+        job.output = OutputColumns::of_job(spec, &formula, &columns).map_err(|error| source_error(&error))?;
         let plan = |formula| Arc::new(Plan::new(&formula, &columns, &spec.bindings, &job.limits, tier));
         (job.formula, job.condition) = (Some(plan(formula)), condition.map(plan));
         Ok(job)

@@ -5,7 +5,7 @@
 
 use crate::core::RawOutput;
 use crate::engine::Engine;
-use crate::executor::columnar::ColumnarRows;
+use crate::executor::columnar::{ColumnarRows, Columns};
 use crate::executor::prepare::{PreparedJob, PreparedJobError};
 use crate::task::{Task, TaskInput};
 use bytes::Bytes;
@@ -60,12 +60,12 @@ pub fn run_shard(task: &Task) -> Result<RawOutput, RunError> {
             let renderer = MapRenderer::new(schema, name, spec.format);
             let rows = TableRows { reader, records: Vec::new(), bytes: &bytes, renderer };
             let room = bytes.len() + RESULT_BYTES_GUESS * usize::try_from(task.rows).unwrap_or_default();
-            Shard::new(task, prepared)?.with_room(room).run(rows)
+            Shard::new(task, prepared)?.with_room(room).run(Columns::new(rows, prepared, spec)?)
         }
         (JobKind::Sweep { name, .. } | JobKind::Sample { name, .. }, _) => {
             let renderer = RowRenderer::new(&prepared.variables, name, spec.format);
             let rows = GeneratedRows { prepared, renderer, next_row: task.first_row, end: task.first_row + task.rows };
-            Shard::new(task, prepared)?.run(rows)
+            Shard::new(task, prepared)?.run(Columns::new(rows, prepared, spec)?)
         }
         (JobKind::Eval { .. }, _) => Err(RunError::Input("an eval shard came without its formulas".into())),
     }
@@ -133,6 +133,10 @@ pub(super) trait Rows {
     fn next(&mut self, block: &mut Block) -> Result<bool, RunError>;
     /// Renders the rows of the block that was filled last.
     fn render(&mut self, block: &Block, values: &Values, out: &mut Vec<u8>);
+    /// Renders what is still to be written after the last block.
+    fn finish(&mut self, _out: &mut Vec<u8>) -> Result<(), RunError> {
+        Ok(())
+    }
 }
 
 struct GeneratedRows<'a> {
@@ -252,6 +256,9 @@ impl<'a> Shard<'a> {
             if self.reducers.is_none() {
                 rows.render(&block, &values, &mut self.out);
             }
+        }
+        if self.reducers.is_none() {
+            rows.finish(&mut self.out)?;
         }
         let bytes = match self.reducers {
             Some(reducers) => reducers.to_bytes().into(),

@@ -3,6 +3,7 @@
 use super::cells::fill;
 use super::guard::invalid;
 use super::parquet_file::{ParquetFile, ParquetRows};
+use super::retype::retyped;
 use super::source::Source;
 use crate::BLOCK_ROWS;
 use crate::block::{Block, Column};
@@ -72,7 +73,8 @@ impl ColumnarFile {
     }
 
     /// Reads the rows of a shard. `first_row` is a multiple of [`BLOCK_ROWS`]; `wanted` are the columns that formulas
-    /// read, by their indexes in the schema; with `whole`, the other columns are decoded too, for the output.
+    /// read, by their indexes in the schema; other columns are decoded where the output
+    /// needs them.
     ///
     /// # Errors
     /// Where the file is not the one that the schema was made from, or has no such rows.
@@ -80,7 +82,7 @@ impl ColumnarFile {
         &self,
         schema: &TableSchema,
         wanted: &[usize],
-        whole: bool,
+        decode: Decode,
         first_row: u64,
         rows: u64,
     ) -> Result<ColumnarReader, TableError> {
@@ -91,7 +93,10 @@ impl ColumnarFile {
         if !first_row.is_multiple_of(BLOCK_ROWS) {
             return Err(TableError::BadSchema { reason: format!("row {first_row} does not begin a block") });
         }
-        let mut columns: Vec<usize> = if whole { (0..schema.columns.len()).collect() } else { wanted.to_vec() };
+        let mut columns: Vec<usize> = match decode {
+            Decode::Wanted => wanted.to_vec(),
+            Decode::All | Decode::AllTyped => (0..schema.columns.len()).collect(),
+        };
         columns.sort_unstable();
         columns.dedup();
         let slot = |index: &usize| {
@@ -104,8 +109,20 @@ impl ColumnarFile {
             _ if columns.is_empty() => Batches::Bare,
             Form::Parquet(file) => Batches::Parquet(Box::new(file.rows_of(&range, &columns)?)),
         };
-        Ok(ColumnarReader { format: schema.format, batches, wanted, rows: range })
+        let types = (decode == Decode::AllTyped).then(|| self.types().clone());
+        Ok(ColumnarReader { format: schema.format, batches, wanted, types, rows: range })
     }
+}
+
+/// Which columns of a table are decoded, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decode {
+    /// Those that formulas read.
+    Wanted,
+    /// All; text and bytes may be views into the file's pages.
+    All,
+    /// All, each in the type that [`ColumnarFile::types`] tells.
+    AllTyped,
 }
 
 /// Reads rows, block by block.
@@ -114,6 +131,8 @@ pub struct ColumnarReader {
     batches: Batches,
     /// The columns that formulas read: where they are in a batch, and what they are.
     wanted: Vec<(usize, TableColumn)>,
+    /// What a batch's columns are to be, where that matters.
+    types: Option<SchemaRef>,
     /// What is still to come.
     rows: Range<u64>,
 }
@@ -162,7 +181,11 @@ impl ColumnarReader {
         faults.dedup_by_key(|(row, _)| *row);
         block.bad_rows.extend(faults.into_iter().map(|(_, fault)| fault));
         self.rows.start += len;
-        Ok(Some(batch))
+        let Some(types) = &self.types else { return Ok(Some(batch)) };
+        let columns = batch.columns().iter().zip(types.fields());
+        let columns = columns.map(|(array, field)| retyped(array, field.data_type())).collect::<Result<Vec<_>, _>>();
+        let typed = columns.and_then(|columns| RecordBatch::try_new(types.clone(), columns));
+        typed.map(Some).map_err(|error| invalid(self.format, error))
     }
 
     /// Refuses a block whose texts, each written out, would take too much: a dictionary may name one long text in

@@ -13,11 +13,12 @@ mod file;
 mod guard;
 mod pages;
 mod parquet_file;
+mod retype;
 mod schema;
 mod source;
 mod thrift;
 
-pub use file::{ColumnarFile, ColumnarReader};
+pub use file::{ColumnarFile, ColumnarReader, Decode};
 pub use schema::{arrow_schema, check_formula_inputs, check_text_output, infer_columnar};
 pub use source::Source;
 

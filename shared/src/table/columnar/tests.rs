@@ -1,6 +1,6 @@
 //! Files as others write them, whole and broken.
 
-use super::{ColumnarFile, Source, infer_columnar};
+use super::{ColumnarFile, Decode, Source, infer_columnar};
 use crate::BLOCK_ROWS;
 use crate::block::{Block, Column};
 use crate::spec::{ColumnType, TableFormat, TableSchema};
@@ -93,14 +93,21 @@ fn schema(bytes: &Bytes) -> TableSchema {
 }
 
 /// Every block of some rows, with the columns that are wanted.
-fn read(bytes: &Bytes, schema: &TableSchema, wanted: &[usize], whole: bool, first_row: u64, rows: u64) -> Vec<Block> {
+fn read(
+    bytes: &Bytes,
+    schema: &TableSchema,
+    wanted: &[usize],
+    decode: Decode,
+    first_row: u64,
+    rows: u64,
+) -> Vec<Block> {
     let file = ColumnarFile::open(schema.format, Source::bytes(bytes.clone())).unwrap();
-    let mut reader = file.read(schema, wanted, whole, first_row, rows).unwrap();
+    let mut reader = file.read(schema, wanted, decode, first_row, rows).unwrap();
     let mut blocks = Vec::new();
     let mut block = Block::default();
     while let Some(batch) = reader.next_block(&mut block).unwrap() {
         assert_eq!(batch.num_rows(), block.len);
-        assert_eq!(batch.num_columns(), if whole { schema.columns.len() } else { wanted.len() });
+        assert_eq!(batch.num_columns(), if decode == Decode::Wanted { wanted.len() } else { schema.columns.len() });
         blocks.push(block.clone());
     }
     blocks
@@ -131,7 +138,7 @@ fn every_type_is_read_as_the_table_of_types_says() {
     let types: Vec<_> = schema.columns.iter().map(|column| column.ty).collect();
     use ColumnType::{Boolean as B, Float as F, Int as I, String as S};
     assert_eq!(types, [I, I, I, F, F, B, S, S, S, I, I, F, S, S]);
-    let blocks = read(&bytes, &schema, &(0..12).collect::<Vec<_>>(), true, 0, 10);
+    let blocks = read(&bytes, &schema, &(0..12).collect::<Vec<_>>(), Decode::All, 0, 10);
     let row = |number: usize| -> Vec<String> {
         (0..12).map(|slot| cells(&blocks, slot)[number].clone().unwrap_or("null".into())).collect()
     };
@@ -151,12 +158,13 @@ fn shards_of_any_row_groups_and_writers_give_the_same_rows() {
         for properties in ways(group_rows) {
             let bytes = written(&batch, properties);
             let schema = schema(&bytes);
-            for (shard_rows, whole) in [(BLOCK_ROWS, false), (3 * BLOCK_ROWS, true), (1 << 20, false)] {
+            let shards = [(BLOCK_ROWS, Decode::Wanted), (3 * BLOCK_ROWS, Decode::AllTyped), (1 << 20, Decode::All)];
+            for (shard_rows, decode) in shards {
                 let mut blocks = Vec::new();
                 let mut first = 0;
                 while first < rows as u64 {
                     let len = shard_rows.min(rows as u64 - first);
-                    blocks.extend(read(&bytes, &schema, &wanted, whole, first, len));
+                    blocks.extend(read(&bytes, &schema, &wanted, decode, first, len));
                     first += len;
                 }
                 assert!(blocks.iter().all(|block| block.first_row.is_multiple_of(BLOCK_ROWS)));
@@ -171,7 +179,7 @@ fn shards_of_any_row_groups_and_writers_give_the_same_rows() {
 #[test]
 fn rows_count_where_no_column_is_read() {
     let bytes = written(&table(5_000), WriterProperties::default());
-    let blocks = read(&bytes, &schema(&bytes), &[], false, 4_096, 904);
+    let blocks = read(&bytes, &schema(&bytes), &[], Decode::Wanted, 4_096, 904);
     assert_eq!(blocks.iter().map(|block| (block.first_row, block.len)).collect::<Vec<_>>(), [(4_096, 904)]);
 }
 
@@ -182,14 +190,14 @@ fn cells_that_no_int_holds_fail_their_rows() {
     let bytes =
         written(&RecordBatch::try_from_iter([("n", values), ("t", texts)]).unwrap(), WriterProperties::default());
     let mut schema = schema(&bytes);
-    let blocks = read(&bytes, &schema, &[0, 1], false, 0, 4);
+    let blocks = read(&bytes, &schema, &[0, 1], Decode::Wanted, 0, 4);
     let bad: Vec<_> = blocks[0].bad_rows.iter().map(|bad| (bad.row, bad.code.as_str())).collect();
     assert_eq!(bad, [(2, "cell_type"), (3, "cell_type")]);
     assert!(blocks[0].bad_rows[0].message.contains("--types n=float"), "{}", blocks[0].bad_rows[0].message);
     // Empty text is text.
     assert_eq!(cells(&blocks, 1)[0], Some(String::new()));
     apply_types(&mut schema, "n=float").unwrap();
-    let blocks = read(&bytes, &schema, &[0, 1], false, 0, 4);
+    let blocks = read(&bytes, &schema, &[0, 1], Decode::Wanted, 0, 4);
     assert_eq!(cells(&blocks, 0)[3], Some(2.0_f64.powi(63).to_string()));
     let bad: Vec<_> = blocks[0].bad_rows.iter().map(|bad| (bad.row, bad.code.as_str())).collect();
     assert_eq!(bad, [(3, "cell_too_long")]);
@@ -215,12 +223,12 @@ fn files_that_have_changed_are_noticed() {
     let bytes = written(&table(5_000), WriterProperties::default());
     let other = written(&table(3).project(&[0, 1]).unwrap(), WriterProperties::default());
     let file = ColumnarFile::open(TableFormat::Parquet, Source::bytes(other)).unwrap();
-    assert!(file.read(&schema(&bytes), &[0], false, 0, 3).err().unwrap().to_string().contains("changed"));
+    assert!(file.read(&schema(&bytes), &[0], Decode::Wanted, 0, 3).err().unwrap().to_string().contains("changed"));
     let file = ColumnarFile::open(TableFormat::Parquet, Source::bytes(bytes.clone())).unwrap();
-    assert!(file.read(&schema(&bytes), &[0], false, 4_096, 905).is_err());
-    assert!(file.read(&schema(&bytes), &[0], false, u64::MAX - 4_095, 4_096).is_err());
-    assert!(file.read(&schema(&bytes), &[0], false, 1, 1).is_err());
-    assert!(file.read(&schema(&bytes), &[99], false, 0, 1).is_err());
+    assert!(file.read(&schema(&bytes), &[0], Decode::Wanted, 4_096, 905).is_err());
+    assert!(file.read(&schema(&bytes), &[0], Decode::Wanted, u64::MAX - 4_095, 4_096).is_err());
+    assert!(file.read(&schema(&bytes), &[0], Decode::Wanted, 1, 1).is_err());
+    assert!(file.read(&schema(&bytes), &[99], Decode::Wanted, 0, 1).is_err());
 }
 
 /// Reads whatever the bytes hold, as far as it goes; says whether all of it could be read.
@@ -229,7 +237,7 @@ fn survives(bytes: Bytes) -> bool {
     let Ok(file) = ColumnarFile::open(TableFormat::Parquet, Source::bytes(bytes)) else { return false };
     let wanted: Vec<usize> = (0..inferred.schema.columns.len()).collect();
     let rows = file.rows().min(10_000);
-    let Ok(mut reader) = file.read(&inferred.schema, &wanted, true, 0, rows) else { return false };
+    let Ok(mut reader) = file.read(&inferred.schema, &wanted, Decode::All, 0, rows) else { return false };
     let mut block = Block::default();
     loop {
         match reader.next_block(&mut block) {
@@ -300,7 +308,7 @@ fn dictionaries_that_repeat_a_long_text_do_not_fill_the_memory() {
     assert!(bytes.len() < 1_000_000, "{} bytes", bytes.len());
     let schema = schema(&bytes);
     let file = ColumnarFile::open(schema.format, Source::bytes(bytes)).unwrap();
-    let mut reader = file.read(&schema, &[], true, 0, 1_000).unwrap();
+    let mut reader = file.read(&schema, &[], Decode::All, 0, 1_000).unwrap();
     let error = reader.next_block(&mut Block::default()).unwrap_err().to_string();
     assert!(error.contains("rows 1 to 1000"), "{error}");
 }
