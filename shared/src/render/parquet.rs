@@ -23,6 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const GROUP_BLOCKS_MAX: u64 = 30;
 /// Cells of a row group: tables of more columns have smaller groups.
 const GROUP_CELLS_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of a column's dictionary in a row group: a column of more values is written plain from there on, as hashing
+/// every value of one that hardly repeats takes several times as long as writing it.
+const DICTIONARY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes in front of each part: its length.
 const LENGTH_BYTES: usize = 8;
 /// Longest part; the length of a broken one is not believed.
@@ -41,6 +44,7 @@ fn properties() -> WriterProperties {
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_max_row_group_row_count(None)
         .build()
 }
