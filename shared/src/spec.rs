@@ -238,6 +238,8 @@ pub enum TableFormat {
     Ndjson,
     /// An Apache Parquet file.
     Parquet,
+    /// An Arrow IPC file, in the file format.
+    Arrow,
 }
 
 impl TableFormat {
@@ -245,7 +247,7 @@ impl TableFormat {
     pub fn is_columnar(self) -> bool {
         match self {
             Self::Csv | Self::Ndjson => false,
-            Self::Parquet => true,
+            Self::Parquet | Self::Arrow => true,
         }
     }
 }

@@ -22,7 +22,7 @@ const COLUMNS_SHOWN_MAX: usize = 30;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct InputArgs {
-    /// The table: CSV with a header, one JSON object a line, or Parquet; - is standard input
+    /// The table: CSV with a header, one JSON object a line, Parquet or Arrow IPC; - is standard input
     #[arg(value_name = "INPUT")]
     path: PathBuf,
 
@@ -56,6 +56,8 @@ enum InputFormat {
     Ndjson,
     /// Apache Parquet
     Parquet,
+    /// An Arrow IPC file
+    Arrow,
 }
 
 /// A table that can be read by its path.
@@ -209,6 +211,7 @@ impl Options {
             (Some(InputFormat::Csv), _) | (None, "csv" | "tsv") => TableFormat::Csv,
             (Some(InputFormat::Ndjson), _) | (None, "ndjson" | "jsonl") => TableFormat::Ndjson,
             (Some(InputFormat::Parquet), _) | (None, "parquet" | "pq") => TableFormat::Parquet,
+            (Some(InputFormat::Arrow), _) | (None, "arrow" | "ipc" | "feather") => TableFormat::Arrow,
             (None, "gz" | "zst" | "xz" | "bz2" | "zip") => {
                 return refuse(
                     "compressed tables are not read",
@@ -222,6 +225,9 @@ impl Options {
                 let head = file.fill_buf().map_err(|error| Failure::read(&error, &name))?;
                 if head.starts_with(b"PAR1") {
                     return Ok((TableFormat::Parquet, b','));
+                }
+                if head.starts_with(b"ARROW1") {
+                    return Ok((TableFormat::Arrow, b','));
                 }
                 let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
                 match head.iter().find(|byte| !byte.is_ascii_whitespace()) {

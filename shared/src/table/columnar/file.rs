@@ -2,6 +2,7 @@
 
 use super::cells::fill;
 use super::guard::invalid;
+use super::ipc_file::{IpcFile, IpcRows};
 use super::parquet_file::{ParquetFile, ParquetRows};
 use super::retype::retyped;
 use super::source::Source;
@@ -24,6 +25,7 @@ pub struct ColumnarFile {
 #[derive(Debug)]
 enum Form {
     Parquet(ParquetFile),
+    Arrow(Arc<IpcFile>),
 }
 
 impl ColumnarFile {
@@ -34,6 +36,7 @@ impl ColumnarFile {
     pub fn open(format: TableFormat, source: Source) -> Result<Self, TableError> {
         let form = match format {
             TableFormat::Parquet => Form::Parquet(ParquetFile::open(source)?),
+            TableFormat::Arrow => Form::Arrow(Arc::new(IpcFile::open(source)?)),
             other => return Err(invalid(other, "it is no table in columns")),
         };
         Ok(Self { form })
@@ -43,6 +46,7 @@ impl ColumnarFile {
     pub fn types(&self) -> &SchemaRef {
         match &self.form {
             Form::Parquet(file) => file.types(),
+            Form::Arrow(file) => file.types(),
         }
     }
 
@@ -50,6 +54,7 @@ impl ColumnarFile {
     pub fn rows(&self) -> u64 {
         match &self.form {
             Form::Parquet(file) => file.rows(),
+            Form::Arrow(file) => file.rows(),
         }
     }
 
@@ -57,6 +62,7 @@ impl ColumnarFile {
     pub fn bytes(&self) -> u64 {
         match &self.form {
             Form::Parquet(file) => file.bytes(),
+            Form::Arrow(file) => file.bytes(),
         }
     }
 
@@ -108,6 +114,7 @@ impl ColumnarFile {
         let batches = match &self.form {
             _ if columns.is_empty() => Batches::Bare,
             Form::Parquet(file) => Batches::Parquet(Box::new(file.rows_of(&range, &columns)?)),
+            Form::Arrow(file) => Batches::Arrow(IpcRows::new(Arc::clone(file), columns.clone(), range.clone())),
         };
         let types = (decode == Decode::AllTyped).then(|| self.types().clone());
         Ok(ColumnarReader { format: schema.format, batches, wanted, types, rows: range })
@@ -141,6 +148,7 @@ enum Batches {
     /// No column is read: rows only count.
     Bare,
     Parquet(Box<ParquetRows>),
+    Arrow(IpcRows),
 }
 
 impl ColumnarReader {
@@ -161,6 +169,7 @@ impl ColumnarReader {
                 Some(bare.map_err(|error| invalid(self.format, error))?)
             }
             Batches::Parquet(rows) => rows.next_batch()?,
+            Batches::Arrow(rows) => rows.next_batch()?,
         };
         let batch = batch.filter(|batch| batch.num_rows() as u64 == len);
         let batch = batch.ok_or_else(|| invalid(self.format, "it has fewer rows than its footer says"))?;

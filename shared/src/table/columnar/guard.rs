@@ -32,6 +32,7 @@ pub(crate) fn name(format: TableFormat) -> &'static str {
         TableFormat::Csv => "CSV",
         TableFormat::Ndjson => "JSON-lines",
         TableFormat::Parquet => "Parquet",
+        TableFormat::Arrow => "Arrow IPC",
     }
 }
 

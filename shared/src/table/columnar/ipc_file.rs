@@ -80,7 +80,10 @@ impl IpcFile {
             Ok::<_, String>((schema, footer.version(), found.0, found.1))
         })?;
         if let Some(field) = schema.fields().iter().find(|field| has_odd_dictionary(field.data_type(), true)) {
-            return Err(invalid(FORMAT, format_args!("column {:?} has a dictionary within {}", field.name(), field.data_type())));
+            return Err(invalid(
+                FORMAT,
+                format_args!("column {:?} has a dictionary within {}", field.name(), field.data_type()),
+            ));
         }
         for block in dictionaries.iter().chain(&batches) {
             check_block(block, footer_at)?;
@@ -194,7 +197,10 @@ fn check_block(block: &Block, data_end: u64) -> Result<(), TableError> {
     }
     match lens {
         Some((head, body)) if head <= FOOTER_BYTES_MAX && body <= BATCH_BYTES_MAX => Ok(()),
-        _ => Err(invalid(FORMAT, format_args!("a record batch has more than {BATCH_BYTES_MAX} bytes; write smaller ones"))),
+        _ => Err(invalid(
+            FORMAT,
+            format_args!("a record batch has more than {BATCH_BYTES_MAX} bytes; write smaller ones"),
+        )),
     }
 }
 

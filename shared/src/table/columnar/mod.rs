@@ -11,6 +11,7 @@
 mod cells;
 mod file;
 mod guard;
+mod ipc_file;
 mod pages;
 mod parquet_file;
 mod retype;
@@ -37,6 +38,8 @@ pub const PAGE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 pub const PAGE_HEADER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that are decompressed for one block of rows, over all columns: a page each, and for long texts several.
 pub const DECODED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Largest record batch of Arrow IPC, and all dictionaries of a file: they are decoded as a whole.
+pub const BATCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Values in one chunk of a nested column: one row may hold any number of them.
 pub const NESTED_VALUES_MAX: i64 = 64 * 1024 * 1024;
 

@@ -63,7 +63,7 @@ pub fn arrow_schema(schema: &TableSchema) -> Result<Option<Schema>, TableError> 
     match (&schema.arrow, schema.format) {
         (None, TableFormat::Csv | TableFormat::Ndjson) => Ok(None),
         (Some(_), TableFormat::Csv | TableFormat::Ndjson) => Err(bad("a table of text has no Arrow types")),
-        (None, TableFormat::Parquet) => Err(bad("a table in columns misses its Arrow types")),
+        (None, TableFormat::Parquet | TableFormat::Arrow) => Err(bad("a table in columns misses its Arrow types")),
         (Some(text), _) if text.len() > TYPES_BYTES_MAX => Err(TableError::HeaderTooLong { max: TYPES_BYTES_MAX }),
         (Some(text), format) => {
             let types = decode(text, format)?;

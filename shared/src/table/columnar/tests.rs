@@ -176,6 +176,73 @@ fn shards_of_any_row_groups_and_writers_give_the_same_rows() {
     }
 }
 
+fn arrow_file(batches: &[RecordBatch]) -> Bytes {
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.into_inner().unwrap().into()
+}
+
+#[test]
+fn arrow_files_of_any_batches_give_the_rows_of_parquet() {
+    let rows = 10_000;
+    let batch = table(rows);
+    let wanted: Vec<usize> = (0..12).collect();
+    let parquet = written(&batch, WriterProperties::default());
+    let of_parquet = schema(&parquet);
+    let expected = read(&parquet, &of_parquet, &wanted, Decode::Wanted, 0, rows as u64);
+    for batch_rows in [1_000, 4_096, 9_999, 10_000] {
+        let batches: Vec<_> = (0..rows as usize)
+            .step_by(batch_rows)
+            .map(|first| batch.slice(first, batch_rows.min(rows as usize - first)))
+            .collect();
+        let file = arrow_file(&batches);
+        let schema = infer_columnar(TableFormat::Arrow, Source::bytes(file.clone())).unwrap().schema;
+        assert_eq!(schema.columns, of_parquet.columns);
+        for (decode, shard_rows) in [(Decode::Wanted, BLOCK_ROWS), (Decode::AllTyped, 2 * BLOCK_ROWS)] {
+            let firsts = (0..rows as u64).step_by(shard_rows as usize);
+            let blocks: Vec<Block> = firsts
+                .flat_map(|first| read(&file, &schema, &wanted, decode, first, shard_rows.min(rows as u64 - first)))
+                .collect();
+            for slot in 0..wanted.len() {
+                assert!(cells(&blocks, slot) == cells(&expected, slot), "{batch_rows} {slot}");
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_arrow_files_are_errors_and_nothing_worse() {
+    let file = arrow_file(&[table(400), table(300)]);
+    assert!(survives(TableFormat::Arrow, file.clone()));
+    let mut random = random();
+    let mut broken = 0;
+    for round in 0..2_000 {
+        let mut bytes = file.to_vec();
+        if round % 3 == 0 {
+            bytes.truncate(random(bytes.len()));
+        } else {
+            for _ in 0..=random(4) {
+                let reach = if round % 3 == 1 { bytes.len().min(3_000) } else { bytes.len() };
+                let at = bytes.len() - 1 - random(reach);
+                bytes[at] = random(256) as u8;
+            }
+        }
+        broken += usize::from(!survives(TableFormat::Arrow, bytes.into()));
+    }
+    assert!(broken > 700, "{broken} of 2000 files were seen to be broken");
+    let stream = infer_columnar(TableFormat::Arrow, Source::bytes(Bytes::from_static(&[0xff; 64])));
+    assert!(stream.unwrap_err().to_string().contains("stream"));
+}
+
+/// Numbers below a bound, the same in each run.
+fn random() -> impl FnMut(usize) -> usize {
+    let mut state = 7_u64;
+    move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}
+
 #[test]
 fn rows_count_where_no_column_is_read() {
     let bytes = written(&table(5_000), WriterProperties::default());
@@ -232,9 +299,9 @@ fn files_that_have_changed_are_noticed() {
 }
 
 /// Reads whatever the bytes hold, as far as it goes; says whether all of it could be read.
-fn survives(bytes: Bytes) -> bool {
-    let Ok(inferred) = infer_columnar(TableFormat::Parquet, Source::bytes(bytes.clone())) else { return false };
-    let Ok(file) = ColumnarFile::open(TableFormat::Parquet, Source::bytes(bytes)) else { return false };
+fn survives(format: TableFormat, bytes: Bytes) -> bool {
+    let Ok(inferred) = infer_columnar(format, Source::bytes(bytes.clone())) else { return false };
+    let Ok(file) = ColumnarFile::open(format, Source::bytes(bytes)) else { return false };
     let wanted: Vec<usize> = (0..inferred.schema.columns.len()).collect();
     let rows = file.rows().min(10_000);
     let Ok(mut reader) = file.read(&inferred.schema, &wanted, Decode::All, 0, rows) else { return false };
@@ -254,12 +321,8 @@ fn survives(bytes: Bytes) -> bool {
 #[test]
 fn broken_files_are_errors_and_nothing_worse() {
     let files: Vec<Bytes> = ways(150).into_iter().map(|properties| written(&table(400), properties)).collect();
-    assert!(files.iter().all(|file| survives(file.clone())));
-    let mut state = 7_u64;
-    let mut random = move |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
+    assert!(files.iter().all(|file| survives(TableFormat::Parquet, file.clone())));
+    let mut random = random();
     let mut broken = 0;
     for round in 0..2_000 {
         let file = &files[round % files.len()];
@@ -280,7 +343,7 @@ fn broken_files_are_errors_and_nothing_worse() {
                 }
             }
         }
-        broken += usize::from(!survives(bytes.into()));
+        broken += usize::from(!survives(TableFormat::Parquet, bytes.into()));
     }
     assert!(broken > 1_000, "{broken} of 2000 files were seen to be broken");
 }
