@@ -36,7 +36,8 @@ fn what_is_written_in_columns_reads_back_as_it_was() {
         for other in FORMS {
             let copy = format!("copy.{other}");
             run(&["map", "true", &file, "--as", "again", "-o", &copy]);
-            assert!(run(&["map", "1", &copy, "-O", "csv"]) == run(&["map", "1", &copy, "-O", "csv", "--slots", "3"]));
+            let one = ["map", "1", &copy, "--as", "one", "-O", "csv"];
+            assert!(run(&one) == run(&[&one[..], &["--slots", "3"]].concat()), "{form} {other}");
             let both = run(&["map", "result == x * 2.0 + id", &copy, "--as", "same", "--reduce", "all,count"]);
             assert!(both.contains(r#""all":true"#) && both.contains(r#""count":8000"#), "{both}");
         }
@@ -124,11 +125,18 @@ fn what_columns_can_not_be_is_refused_at_once() {
         // Its form tells, whatever its name.
         fs::write(folder.path().join("noname"), &bytes).unwrap();
         assert!(run(&["map", "id", "noname", "--as", "r", "-O", "plain"]).ok().starts_with("0\n1\n2\n"));
-        // Bytes of the data, not of the footer: the row groups are there, and broken.
-        let mut broken = bytes.clone();
-        broken[8..200].fill(0xa5);
-        fs::write(folder.path().join(&file), &broken).unwrap();
-        let err = run(&["map", "id + 1", &file, "--as", "r"]);
-        assert!(err.code != Some(0), "{err:?}");
     }
+}
+
+#[test]
+fn pages_that_are_broken_end_the_job_with_their_reason() {
+    let folder = folder(20);
+    let run = |args: &[&str]| run_in(folder.path(), args);
+    run(&["map", "id", "in.csv", "-o", "t.parquet"]).ok();
+    let mut bytes = fs::read(folder.path().join("t.parquet")).unwrap();
+    // Of the data, not of the footer: the row groups are where they should be, and hold nonsense.
+    bytes[8..200].fill(0xa5);
+    fs::write(folder.path().join("t.parquet"), &bytes).unwrap();
+    let (out, err) = run(&["map", "id + 1", "t.parquet", "--as", "r"]).ends(70);
+    assert!(out.is_empty() && err.contains("t.parquet: the table is no valid Parquet"), "{err}");
 }

@@ -9,6 +9,9 @@ use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
 use std::io;
 
+/// What a stream ends with.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// Makes messages of blocks.
 pub(super) struct IpcBatches {
     writer: StreamWriter<Vec<u8>>,
@@ -76,10 +79,13 @@ impl IpcJoiner {
     /// # Errors
     /// Where the result is not whole.
     pub fn finish(mut self) -> io::Result<Vec<u8>> {
+        // The mark also ends a schema that no batch follows.
+        let mut last = self.push(&END)?;
         self.decoder.finish().map_err(broken)?;
         let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the result is cut off");
         self.file.take().ok_or_else(cut_off)?.finish().map_err(broken)?;
-        Ok(self.written.take())
+        last.append(&mut self.written.take());
+        Ok(last)
     }
 }
 
