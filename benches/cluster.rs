@@ -52,7 +52,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 
 /// The same sweep on two executors in one process, and on two workers of one slot, in turns.
 fn overhead() {
-    let args = sweep(FORMULA, 20_000_000, "sum,mean,max");
+    let args = sweep(FORMULA, 2_000_000_000, "sum,mean,max");
     let cluster = Cluster::start(2);
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for _ in 0..5 {
@@ -64,7 +64,7 @@ fn overhead() {
     }
     let (here, there) = (median(here), median(there));
     println!(
-        "overhead/sweep/2e7: embedded {here:.2} s, two workers {there:.2} s, ratio {:.3} (aim: 1.10)",
+        "overhead/sweep/2e9: embedded {here:.2} s, two workers {there:.2} s, ratio {:.3} (aim: 1.10)",
         there / here
     );
 }
@@ -101,7 +101,7 @@ fn formulas() {
 
 /// What a worker that is killed in the middle costs beyond its share of the work.
 fn kill() {
-    let args = sweep(FORMULA, 20_000_000, "sum,mean,max");
+    let args = sweep(FORMULA, 2_000_000_000, "sum,mean,max");
     let mut cluster = Cluster::start(2);
     let (whole, expected) = timed(cluster.client(&refs(&args)));
     let start = Instant::now();
@@ -153,15 +153,15 @@ fn hostile_formulas() {
     );
 }
 
-/// 10^8 points: embedded on one and two executors, on one, two and four workers, with a worker killed.
+/// 10^10 points: embedded on one and two executors, on one, two and four workers, with a worker killed.
 fn bits() {
-    let args = sweep(CHEAP, 100_000_000, "sum,mean,max");
+    let args = sweep(CHEAP, 10_000_000_000, "sum,mean,max");
     let (seconds, expected) = timed(embedded(&args, "1"));
-    println!("bits/sweep/1e8: one executor {seconds:.1} s: {}", expected.trim());
+    println!("bits/sweep/1e10: one executor {seconds:.1} s: {}", expected.trim());
     let check = |what: &str, command: Command| {
         let (seconds, result) = timed(command);
         assert_eq!(result, expected, "{what}");
-        println!("bits/sweep/1e8: {what} {seconds:.1} s, the same bits");
+        println!("bits/sweep/1e10: {what} {seconds:.1} s, the same bits");
     };
     check("two executors", embedded(&args, "2"));
     let mut cluster = Cluster::start(1);
@@ -174,11 +174,11 @@ fn bits() {
     cluster.wait_for_workers(4);
     check("four workers", cluster.client(&refs(&args)));
     let client = cluster.client(&refs(&args)).stdout(Stdio::piped()).spawn().expect("client");
-    wait_for("a part of the job", PATIENCE, || (cluster.rows_done() > 20_000_000).then_some(()));
+    wait_for("a part of the job", PATIENCE, || (cluster.rows_done() > 2_000_000_000).then_some(()));
     cluster.workers[0].kill();
     let output = client.wait_with_output().expect("output");
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
-    println!("bits/sweep/1e8: four workers, one of them killed: the same bits");
+    println!("bits/sweep/1e10: four workers, one of them killed: the same bits");
 }
 
 /// Peak memory of a child that runs to its end, in bytes.
