@@ -358,6 +358,20 @@ fn sweep() {
         line += &format!(", {tier} {:.0} ({:.2} and {:.2} of it)", rate / 1e6, rate / hand, rate / wide);
     }
     println!("{line}");
+    for slots in ["1", "2"] {
+        let seconds = (0..3).map(|_| {
+            let start = Instant::now();
+            let sweep = ["sweep", "1.1 * x * x + 2.2 * x + 3.3", "--over", "x=0.0:2.0/1000000000", "--reduce", "sum"];
+            let output = Command::new(env!("CARGO_BIN_EXE_quipu")).args(sweep).args(["--slots", slots]).output();
+            assert!(output.is_ok_and(|output| output.status.success()), "the sweep succeeds");
+            start.elapsed().as_secs_f64()
+        });
+        let seconds = seconds.fold(f64::INFINITY, f64::min);
+        println!(
+            "sweep/1e9 points/{slots} threads: {seconds:.2} s from process start to end, {:.0} Mrows/s",
+            1e3 / seconds
+        );
+    }
 }
 
 fn main() {

@@ -48,7 +48,7 @@ fn hostile_formulas_fail_alike_everywhere_and_harm_nobody() {
 }
 
 #[test]
-fn bits_do_not_depend_on_the_number_of_workers() {
+fn bits_depend_neither_on_the_tier_nor_on_the_number_of_workers() {
     let sweep = ["sweep", FORMULA, "--over", "x=-1.0:1.0/1500001", "--reduce", REDUCE, "-O", "json"];
     let draw = "x=normal(0,1)";
     let sample = ["sample", FORMULA, "-n", "700000", "--draw", draw, "--seed", "5", "--reduce", REDUCE, "-O", "json"];
@@ -63,6 +63,9 @@ fn bits_do_not_depend_on_the_number_of_workers() {
         }
     };
     check("two executors", &|args| on_slots(args, "2"));
+    for tier in ["evalexpr", "interpreter", "jit"] {
+        check(tier, &|args| text(&quipu().env("QUIPU_WORKER__TIER", tier).args(args).output().expect("runs")));
+    }
     let mut cluster = Cluster::start(1);
     check("one worker", &|args| cluster.output(args));
     cluster.add_worker();
