@@ -242,6 +242,17 @@ impl WorkerCore {
                 self.jobs.insert(job, Arc::new(OpenJob::new(job, spec, limits, self.identity.tier, traceparent)));
             }
             WorkerCommand::CloseJob { job } => self.close_job(job, effects),
+            WorkerCommand::LeaseShard { lease, input: ShardInput::Pulled { len }, .. }
+                if len > SHARD_INPUT_BYTES_MAX =>
+            {
+                // Too large for every worker: an attempt that failed counts, where a refusal would be tried for ever.
+                let reason = format!(
+                    "the shard's input of {len} bytes is over the limit of {SHARD_INPUT_BYTES_MAX}; write rows as CSV, or \
+                     give the table by --shared"
+                );
+                self.send(WorkerEvent::ShardAccepted(lease), effects);
+                self.send(WorkerEvent::ShardFailed { lease, reason }, effects);
+            }
             WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms } => {
                 let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms));
                 match self.accept(lease, first_row, rows, input, deadline) {
@@ -310,9 +321,6 @@ impl WorkerCore {
             ShardInput::Generated => (TaskInput::Generated, None),
             ShardInput::Formulas(formulas) => (TaskInput::Formulas(formulas), None),
             ShardInput::File { path, offset, len } => (TaskInput::File { path, offset, len }, None),
-            ShardInput::Pulled { len } if len > SHARD_INPUT_BYTES_MAX => {
-                return Err(format!("an input of {len} bytes is over the limit of {SHARD_INPUT_BYTES_MAX}"));
-            }
             ShardInput::Pulled { len } => (
                 TaskInput::Records(Bytes::new()),
                 Some(Transfer { len, asked: 0, bytes: BytesMut::new(), early: BTreeMap::new() }),
