@@ -186,3 +186,26 @@ fn worker_finds_the_master_through_another_worker_and_comes_back_under_its_name(
         (is_up && cluster.workers[2].logged().contains("linked to a master")).then_some(())
     });
 }
+
+#[test]
+fn uploaded_tables_in_columns_give_what_embedded_ones_give() {
+    let cluster = Cluster::start(2);
+    let folder = cluster.folder.path();
+    let path = |name: &str| folder.join(name).to_str().expect("a path").to_owned();
+    for form in ["parquet", "arrow"] {
+        let input = path(&format!("in.{form}"));
+        // Several row groups, and a last one that is not whole.
+        let made = embedded(&["sweep", "x * 2.0", "--over", "i=0:400:1", "--over", "x=0.0:1.0/901", "-o", &input]);
+        assert!(made.status.success(), "{made:?}");
+        let formula = "if(i > 200, result - x, math::sin(x))";
+        for output in ["csv", "parquet", "arrow"] {
+            let (here, there) = (path(&format!("here.{output}")), path(&format!("there.{output}")));
+            let args = |output| ["map", formula, input.as_str(), "--as", "y", "--where", "x < 0.5", "-o", output];
+            assert!(embedded(&args(&here)).status.success());
+            cluster.output(&args(&there));
+            assert!(fs::read(&here).expect("output") == fs::read(&there).expect("output"), "{form} to {output}");
+        }
+        let reduce = ["map", formula, &input, "--as", "y", "--reduce", "sum,variance,argmax", "-O", "json"];
+        assert_eq!(cluster.output(&reduce), text(&embedded(&reduce)), "{form}");
+    }
+}

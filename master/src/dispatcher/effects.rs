@@ -10,7 +10,6 @@ use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::spec::JobKind;
 use quipu_shared::wire::{CHUNK_BYTES, ERRORS_KEPT_MAX, Lease, Payload, ShardInput, ShardOutput, WorkerCommand};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 impl DispatcherState {
@@ -100,11 +99,11 @@ impl DispatcherState {
             JobKind::Sweep { .. } | JobKind::Sample { .. } => Some(ShardInput::Generated),
             JobKind::Map { .. } => {
                 let index = entry.index.as_ref()?;
-                let (offset, len) = index.range(first_row, rows)?;
                 if self.args.shared_files || entry.admitted.shared_input {
+                    let (offset, len) = index.range(first_row, rows)?;
                     Some(ShardInput::File { path: index.path().to_str()?.to_owned(), offset, len })
                 } else {
-                    Some(ShardInput::Pulled { len })
+                    Some(ShardInput::Pulled { len: index.pulled_bytes(first_row, rows)? })
                 }
             }
         }
@@ -333,24 +332,21 @@ impl DispatcherState {
 
     /// Reads a chunk of a table for a worker, off the runtime.
     pub(super) fn read_input(&self, worker: WorkerId, lease: Lease, offset: u64) {
-        let range = self.leased.get(&lease).and_then(|(first_row, rows)| {
+        let place = self.leased.get(&lease).and_then(|(first_row, rows)| {
             let index = self.args.jobs.get(lease.job)?.index.clone()?;
-            let (first, len) = index.range(*first_row, *rows)?;
-            let left = len.checked_sub(offset)?;
-            Some((index, first + offset, usize::try_from(left.min(CHUNK_BYTES as u64)).ok()?))
+            Some((index, *first_row, *rows))
         });
-        let Some((index, from, len)) = range else {
+        let Some((index, first_row, rows)) = place else {
             let bytes = Bytes::new();
             return self.peers.send(worker, WorkerCommand::DeliverInput { lease, offset, bytes });
         };
         let myself = self.myself.clone();
         tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; len];
-            let read = std::fs::File::open(index.path()).and_then(|file| file.read_exact_at(&mut bytes, from));
-            if let Err(error) = read {
+            let read = index.read_pulled(first_row, rows, offset, CHUNK_BYTES);
+            let bytes = read.unwrap_or_else(|error| {
                 tracing::error!(job_id = %lease.job, error = %error, path = %index.path().display(), "read a table for a worker");
-                bytes.clear();
-            }
+                Vec::new()
+            });
             // A dispatcher that is gone has closed its workers' connections.
             let _ = myself.cast(DispatcherMessage::InputRead { worker, lease, offset, bytes: bytes.into() });
         });

@@ -5,7 +5,8 @@ use quipu_shared::spec::TableSchema;
 use quipu_shared::table::columnar::{ColumnarFile, Source};
 use quipu_shared::table::{RecordIndex, RecordIndexer, TableError};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -107,6 +108,29 @@ impl TableIndex {
         let file = ColumnarFile::open(self.schema.format, Source::file(File::open(&self.path)?)?)?;
         file.check(&self.schema)?;
         Ok(self.file.get_or_init(|| file).rows())
+    }
+
+    /// Bytes that a worker pulls for these rows, which can't open the file; see [`Self::range`] for the rows.
+    pub fn pulled_bytes(&self, first_row: u64, rows: u64) -> Option<u64> {
+        match self.file.get() {
+            Some(file) => Some(file.packing(&(first_row..first_row + rows)).bytes()),
+            None => self.range(first_row, rows).map(|(_, len)| len),
+        }
+    }
+
+    /// Reads up to `len` of those bytes, from `offset` on; blocks.
+    ///
+    /// # Errors
+    /// Where the file can't be read, or the rows' place is not known.
+    pub fn read_pulled(&self, first_row: u64, rows: u64, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        if let Some(file) = self.file.get() {
+            return file.packing(&(first_row..first_row + rows)).read(file.source(), offset, len);
+        }
+        let (first, bytes) = self.range(first_row, rows).ok_or(io::ErrorKind::NotFound)?;
+        let left = usize::try_from(bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut out = vec![0; left.min(len)];
+        File::open(&self.path)?.read_exact_at(&mut out, first + offset)?;
+        Ok(out)
     }
 
     /// First byte and length of these rows; `first_row` is a multiple of [`BLOCK_ROWS`], and so is its end, or it is

@@ -39,6 +39,10 @@ const CELL_BYTES_GUESS: u64 = 16;
 /// Rows of the first shards of a table in columns, and at least of the largest: a page holds about so many.
 const COLUMNAR_ROWS: u64 = 8 * BLOCK_ROWS;
 
+/// Rows of a shard of an uploaded table in columns: its row groups are pulled as a whole, and many writers make them of
+/// this size, so that none is pulled twice.
+const PULLED_COLUMNAR_ROWS: u64 = 30 * BLOCK_ROWS;
+
 /// Limits on jobs.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -144,17 +148,20 @@ impl Admission {
                         .map_err(|error| usage("column_without_text", error.to_string()))?;
                 }
                 let columnar = schema.format.is_columnar();
+                let pulled = columnar && !shared_input;
                 let output = Self::output_columns(spec, &formula, &[])?;
                 let text_header = || MapRenderer::new(schema, name, spec.format).header().unwrap_or_default();
-                if columnar && !shared_input {
-                    let message = "a table in columns is read by its path; use --shared".to_string();
-                    return Err(usage("not_shared", message));
-                }
                 Shape {
                     rows: 0,
                     rows_final: false,
-                    granule: output.as_ref().map_or(BLOCK_ROWS, |output| output.unit_rows),
+                    granule: match &output {
+                        Some(output) if spec.format == RowFormat::Parquet => output.unit_rows,
+                        _ if pulled => PULLED_COLUMNAR_ROWS,
+                        Some(output) => output.unit_rows,
+                        None => BLOCK_ROWS,
+                    },
                     initial_rows: match &output {
+                        _ if pulled => PULLED_COLUMNAR_ROWS,
                         Some(output) => output.unit_rows,
                         None if columnar => COLUMNAR_ROWS,
                         None => BLOCK_ROWS,
@@ -191,6 +198,10 @@ impl Admission {
                 // A row group; it can't be cut.
                 (_, None) if spec.format == RowFormat::Parquet => shape.granule,
                 (JobKind::Eval { .. }, _) => EVAL_SHARD_ROWS_MAX,
+                // Whole row groups are pulled for it.
+                (JobKind::Map { schema, input: TableInput::Uploaded { .. }, .. }, _) if schema.format.is_columnar() => {
+                    shape.granule
+                }
                 // Read block by block, whatever their number; small shards would decode the pages between them twice.
                 (JobKind::Map { schema, .. }, Some(_)) if schema.format.is_columnar() => u64::MAX,
                 (JobKind::Map { schema, .. }, None) if schema.format.is_columnar() => {

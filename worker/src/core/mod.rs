@@ -247,8 +247,8 @@ impl WorkerCore {
             {
                 // Too large for every worker: an attempt that failed counts, where a refusal would be tried for ever.
                 let reason = format!(
-                    "the shard's input of {len} bytes is over the limit of {SHARD_INPUT_BYTES_MAX}; write rows as CSV, or \
-                     give the table by --shared"
+                    "the shard's input of {len} bytes is over the limit of {SHARD_INPUT_BYTES_MAX}; give the \
+                     table by --shared, or write it with smaller row groups"
                 );
                 self.send(WorkerEvent::ShardAccepted(lease), effects);
                 self.send(WorkerEvent::ShardFailed { lease, reason }, effects);

@@ -8,9 +8,12 @@ use quipu_shared::block::{Block, Values};
 use quipu_shared::render::{ColumnarWriter, ColumnsRenderer};
 use quipu_shared::spec::{JobSpec, RowFormat, TableSchema};
 use quipu_shared::table::TableError;
-use quipu_shared::table::columnar::{ColumnarFile, ColumnarReader, Decode, Source};
+use quipu_shared::table::columnar::{ColumnarFile, ColumnarReader, Decode, Source, unpack};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// How messages name a table that the master holds.
+const UPLOADED: &str = "the uploaded table";
 
 /// The file of a job's table, opened once a process: its footer may be large.
 #[derive(Debug, Default)]
@@ -59,10 +62,16 @@ impl ColumnarRows {
         name: &str,
         spec: &JobSpec,
     ) -> Result<Self, RunError> {
-        let TaskInput::File { path, len, .. } = &task.input else {
-            return Err(RunError::Input("a shard of a table in columns came without its file".into()));
+        let (path, file) = match &task.input {
+            TaskInput::File { path, len, .. } => (path.as_str(), prepared.file.get(schema, path, *len)?),
+            TaskInput::Records(bytes) => {
+                let opened = unpack(schema.format, bytes).and_then(|source| ColumnarFile::open(schema.format, source));
+                (UPLOADED, Arc::new(opened.map_err(|error| at(UPLOADED, &error))?))
+            }
+            TaskInput::Generated | TaskInput::Formulas(_) => {
+                return Err(RunError::Input("a shard of a table in columns came without its file".into()));
+            }
         };
-        let file = prepared.file.get(schema, path, *len)?;
         let decode = match spec.format {
             _ if !spec.reductions.is_empty() => Decode::Wanted,
             RowFormat::Plain => Decode::Wanted,
@@ -73,7 +82,7 @@ impl ColumnarRows {
             file.read(schema, &prepared.wanted, decode, task.first_row, task.rows).map_err(|error| at(path, &error))?;
         let renderer = ColumnsRenderer::new(schema, name, spec.format);
         let writer = writer_of(prepared, spec)?;
-        Ok(Self { path: path.clone(), reader, renderer, writer, trouble: None, batch: None })
+        Ok(Self { path: path.to_owned(), reader, renderer, writer, trouble: None, batch: None })
     }
 }
 

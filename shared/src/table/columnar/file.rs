@@ -3,6 +3,7 @@
 use super::cells::fill;
 use super::guard::invalid;
 use super::ipc_file::{IpcFile, IpcRows};
+use super::packed::Packing;
 use super::parquet_file::{ParquetFile, ParquetRows};
 use super::retype::retyped;
 use super::source::Source;
@@ -64,6 +65,24 @@ impl ColumnarFile {
             Form::Parquet(file) => file.bytes(),
             Form::Arrow(file) => file.bytes(),
         }
+    }
+
+    /// Where the bytes are.
+    pub fn source(&self) -> &Source {
+        match &self.form {
+            Form::Parquet(file) => file.source(),
+            Form::Arrow(file) => file.source(),
+        }
+    }
+
+    /// What a reader of these rows needs of the file: the record batches or row groups that they lie in, as a whole,
+    /// and what tells their places.
+    pub fn packing(&self, rows: &Range<u64>) -> Packing {
+        let parts = match &self.form {
+            Form::Parquet(file) => file.parts_of(rows),
+            Form::Arrow(file) => file.parts_of(rows),
+        };
+        Packing::new(self.bytes(), parts)
     }
 
     /// Checks that this is the file that the schema was made from.

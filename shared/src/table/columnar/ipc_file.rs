@@ -108,6 +108,34 @@ impl IpcFile {
         Ok(Self { source, decoder, types, batches, starts, kept: Mutex::default() })
     }
 
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The record batches that rows lie in; of the others their heads, which tell their rows; and everything that is
+    /// no record batch: dictionaries and footer.
+    pub(super) fn parts_of(&self, rows: &Range<u64>) -> Vec<Range<u64>> {
+        let mut parts = Vec::with_capacity(self.batches.len() + 1);
+        let mut bodies: Vec<Range<u64>> = Vec::new();
+        for (block, starts) in self.batches.iter().zip(self.starts.windows(2)) {
+            let needed = starts[0] < rows.end && starts[1] > rows.start;
+            if !needed {
+                let body = block.offset() + i64::from(block.metaDataLength());
+                bodies.push(body.cast_unsigned()..(body + block.bodyLength()).cast_unsigned());
+            }
+        }
+        bodies.sort_by_key(|body| body.start);
+        let mut next = 0;
+        for body in bodies {
+            if body.start > next {
+                parts.push(next..body.start);
+            }
+            next = next.max(body.end);
+        }
+        parts.push(next.min(self.bytes())..self.bytes());
+        parts
+    }
+
     pub(super) fn types(&self) -> &SchemaRef {
         &self.types
     }

@@ -12,6 +12,7 @@ mod cells;
 mod file;
 mod guard;
 mod ipc_file;
+mod packed;
 mod pages;
 mod parquet_file;
 mod retype;
@@ -20,6 +21,7 @@ mod source;
 mod thrift;
 
 pub use file::{ColumnarFile, ColumnarReader, Decode};
+pub use packed::{Packing, unpack};
 pub use schema::{arrow_schema, check_formula_inputs, check_text_output, infer_columnar};
 pub use source::Source;
 

@@ -92,6 +92,24 @@ impl ParquetFile {
         self.starts.last().copied().unwrap_or(0)
     }
 
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The chunks of the row groups that rows lie in, and everything after the last chunk: indexes and footer.
+    pub(super) fn parts_of(&self, rows: &Range<u64>) -> Vec<Range<u64>> {
+        let chunks = |group: &RowGroupMetaData| -> Vec<Range<u64>> {
+            let ranges = group.columns().iter().map(|column| column.byte_range());
+            ranges.map(|(start, len)| start..start.saturating_add(len)).collect()
+        };
+        let groups = self.metadata.row_groups();
+        let chunks_end = groups.iter().flat_map(chunks).map(|chunk| chunk.end).max().unwrap_or(0);
+        let mut parts: Vec<Range<u64>> =
+            groups.get(self.groups_of(rows)).unwrap_or_default().iter().flat_map(chunks).collect();
+        parts.push(chunks_end.min(self.bytes())..self.bytes());
+        parts
+    }
+
     /// The row groups that rows lie in.
     pub(super) fn groups_of(&self, rows: &Range<u64>) -> Range<usize> {
         let first = self.starts.partition_point(|start| *start <= rows.start).saturating_sub(1);
