@@ -25,9 +25,13 @@ use quipu_shared::formula::Evaluator;
 use quipu_shared::formula::typed::{TypedFormula, ValueType};
 use quipu_shared::spec::OnError;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Rows that fail beyond these are counted, not explained: a shard reports its first few only.
 const EXPLAINED_ROWS_MAX: usize = 1_000;
+/// Blocks by which an engine finds out whether proving that no row fails is cheaper than the checks: it is where the
+/// columns are in cache, and not where they come from memory.
+const TRIAL_BLOCKS: u32 = 16;
 /// Blocks of fewer rows go to evalexpr, which needs no set-up.
 const FEW_ROWS: usize = 8;
 
@@ -46,6 +50,30 @@ pub struct Engine {
     bounds: Vec<(i64, i64)>,
     ranges: Vec<(i64, i64)>,
     explained: usize,
+    trial: Trial,
+}
+
+/// The best times of a block with checks and with a proof, until one is chosen. It shows in nothing but the time.
+#[derive(Debug, Default)]
+struct Trial {
+    blocks: u32,
+    with_checks: Option<Duration>,
+    with_proof: Option<Duration>,
+}
+
+impl Trial {
+    /// Whether to try a proof for the next block.
+    fn wants_proof(&self) -> bool {
+        if self.blocks < TRIAL_BLOCKS { self.blocks.is_multiple_of(2) } else { self.with_proof <= self.with_checks }
+    }
+
+    fn note(&mut self, proof: bool, time: Duration) {
+        if self.blocks < TRIAL_BLOCKS {
+            self.blocks += 1;
+            let best = if proof { &mut self.with_proof } else { &mut self.with_checks };
+            *best = Some(best.map_or(time, |best| best.min(time)));
+        }
+    }
 }
 
 impl Engine {
@@ -63,6 +91,7 @@ impl Engine {
             bounds: Vec::new(),
             ranges: Vec::new(),
             explained: 0,
+            trial: Trial::default(),
         }
     }
 
@@ -97,7 +126,9 @@ impl Engine {
         values.states.clear();
         values.states.resize(rows, RowState::Valid);
         self.widen(typed, block);
-        let proven = self.proven(typed, block);
+        let wants_proof = self.trial.wants_proof();
+        let start = Instant::now();
+        let proven = !typed.can_fail() || (wants_proof && self.proven(typed, block));
         let failed = match typed.result_type() {
             ValueType::Int => {
                 self.compute(plan, typed, tier, proven, block, bytemuck::cast_slice_mut(ints(values, rows)))
@@ -114,6 +145,7 @@ impl Engine {
                 failed
             }
         };
+        self.trial.note(wants_proof, start.elapsed());
         let failed_state = match on_error {
             OnError::Null => RowState::Null,
             OnError::Skip | OnError::Fail => RowState::Hole,
@@ -138,11 +170,8 @@ impl Engine {
         }
     }
 
-    /// Whether no row of the block can fail.
+    /// Whether the bounds of the block's ints prove that no row of it can fail.
     fn proven(&mut self, typed: &TypedFormula, block: &Block) -> bool {
-        if !typed.can_fail() {
-            return true;
-        }
         self.bounds.clear();
         self.bounds.extend(typed.inputs().iter().map(|input| match &block.columns[input.column] {
             Column::Int(values) => lanes::bounds(values),
