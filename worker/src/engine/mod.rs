@@ -1,6 +1,6 @@
 //! The engine: evaluates a formula over blocks, the fastest way that gives evalexpr's answers.
 //!
-//! Three tiers with one behaviour. **evalexpr** itself takes what the typed form does not ([`Plan::untyped`]) and blocks
+//! Three tiers with one behaviour. **evalexpr** itself takes what the typed form does not ([`Plan::typed`]) and blocks
 //! of a few rows. The **interpreter** ([`interpreter`]) runs the typed form over chunks of rows, with loops for the
 //! machine's vector width. **Machine code** (the feature `jit`) takes over once a process has seen enough rows of a
 //! formula. The tiers below evalexpr only learn which rows fail: those are run again on evalexpr for its exact error.
