@@ -34,9 +34,10 @@ pub(super) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 
 /// Waits until a condition holds that nothing notifies about.
 pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
     within(what, async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            looks.tick().await;
         }
     })
     .await;
