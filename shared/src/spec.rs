@@ -126,6 +126,19 @@ pub enum Scalar {
     Empty,
 }
 
+impl Scalar {
+    /// The type of a column that may hold it; `None` for tuples and empty.
+    pub fn column_type(&self) -> Option<ColumnType> {
+        match self {
+            Self::Int(_) => Some(ColumnType::Int),
+            Self::Float(_) => Some(ColumnType::Float),
+            Self::Boolean(_) => Some(ColumnType::Boolean),
+            Self::String(_) => Some(ColumnType::String),
+            Self::Tuple(_) | Self::Empty => None,
+        }
+    }
+}
+
 /// A float: a number, `"NaN"`, `"inf"` or `"-inf"` where people read it (JSON), and its 64 bits where they don't.
 mod float_bits {
     use serde::de::{Error, Unexpected, Visitor};

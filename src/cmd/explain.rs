@@ -1,7 +1,7 @@
 //! `quipu explain`: how a formula is evaluated. Nothing is started for it.
 
 use crate::cmd::args::FormulaArgs;
-use crate::cmd::{Context, argv, notes, parse};
+use crate::cmd::{Context, argv, parse};
 use crate::failure::{Exit, Failure};
 use clap::{Args, ValueEnum};
 use quipu_shared::formula::{Formula, Symbols};
@@ -54,7 +54,7 @@ impl ExplainArgs {
         let refused = |error: quipu_shared::formula::FormulaError| Failure::new(Exit::Data, error.to_string());
         let formula = Formula::parse(&self.formula, &config.limits.formula).map_err(refused)?;
         let columns = self.columns(&formula, &bindings)?;
-        let bound = bindings.iter().map(|(name, value)| (name.clone(), notes::type_of(value)));
+        let bound = bindings.iter().map(|(name, value)| (name.clone(), value.column_type()));
         let symbols = Symbols {
             variables: columns.iter().map(|(name, ty)| (name.clone(), Some(*ty))).chain(bound).collect(),
             policy: self.common.symbols(),
@@ -101,10 +101,6 @@ fn cost(formula: &Formula, plan: &Plan) -> (f64, Tier) {
     }
 }
 
-fn fallback(plan: &Plan) -> Option<String> {
-    plan.typed().err().map(ToString::to_string)
-}
-
 fn plain(formula: &Formula, columns: &[(String, ColumnType)], plan: &Plan, notes: &[String]) -> String {
     let (cost, tier) = cost(formula, plan);
     let ty = plan.typed().map_or("depends on the row", |typed| typed.result_type().name());
@@ -119,7 +115,7 @@ fn plain(formula: &Formula, columns: &[(String, ColumnType)], plan: &Plan, notes
         Tier::Interpreter => line("tier", "interpreter"),
         Tier::Evalexpr => line("tier", "evalexpr, row by row"),
     }
-    if let Some(reason) = fallback(plan) {
+    if let Some(reason) = plan.untyped_reason() {
         line("because", &reason);
     }
     line("cost", &format!("about {cost:.1} ns a row on one core"));
@@ -146,7 +142,7 @@ fn document(formula: &Formula, columns: &[(String, ColumnType)], plan: &Plan, no
         "formula": formula.text(),
         "type": plan.typed().ok().map(|typed| typed.result_type().name()),
         "tier": tier.name(),
-        "because": fallback(plan),
+        "because": plan.untyped_reason(),
         "cost_ns_per_row": cost,
         "columns": columns,
         "typed_form": form,

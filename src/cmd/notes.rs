@@ -2,7 +2,7 @@
 
 use quipu_shared::formula::{Formula, FormulaLimits, Symbols};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
-use quipu_shared::spec::{ColumnType, JobKind, JobSpec, Scalar};
+use quipu_shared::spec::{ColumnType, JobKind, JobSpec};
 
 /// Formulas of a batch that are looked at; one that surprises is enough.
 const FORMULAS_LOOKED_AT: usize = 100;
@@ -24,7 +24,7 @@ pub(crate) fn notes(spec: &JobSpec) -> Vec<String> {
             (std::slice::from_ref(formula), source.map(|source| typed(&source)).unwrap_or_default())
         }
     };
-    let bindings = spec.bindings.iter().map(|(name, value)| (name.clone(), type_of(value)));
+    let bindings = spec.bindings.iter().map(|(name, value)| (name.clone(), value.column_type()));
     let symbols = Symbols { variables: inputs.into_iter().chain(bindings).collect(), policy: spec.symbols.clone() };
     let of = |formula: &String| Some(Formula::parse(formula, &FormulaLimits::default()).ok()?.notes(&symbols));
     formulas.iter().filter_map(of).find(|notes| !notes.is_empty()).unwrap_or_default()
@@ -34,21 +34,10 @@ fn typed(source: &dyn RowSource) -> Vec<(String, Option<ColumnType>)> {
     source.variables().iter().cloned().zip(source.column_types().iter().copied().map(Some)).collect()
 }
 
-/// The type of a bound value, where a column may have it.
-pub(crate) fn type_of(value: &Scalar) -> Option<ColumnType> {
-    match value {
-        Scalar::Int(_) => Some(ColumnType::Int),
-        Scalar::Float(_) => Some(ColumnType::Float),
-        Scalar::Boolean(_) => Some(ColumnType::Boolean),
-        Scalar::String(_) => Some(ColumnType::String),
-        Scalar::Tuple(_) | Scalar::Empty => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quipu_shared::spec::{OnError, RowFormat, SymbolPolicy};
+    use quipu_shared::spec::{OnError, RowFormat, Scalar, SymbolPolicy};
 
     fn spec(kind: JobKind, bindings: Vec<(String, Scalar)>) -> JobSpec {
         JobSpec {

@@ -310,7 +310,7 @@ impl Admission {
             if variables.iter().any(|(variable, _)| variable == name) {
                 return Err(usage("bound_twice", format!("{name} is an input of the job and bound with -v too")));
             }
-            variables.push((name.clone(), type_of(value)));
+            variables.push((name.clone(), value.column_type()));
         }
         let symbols = Symbols { variables, policy: spec.symbols.clone() };
         Formula::parse(formula, &self.formula)
@@ -357,16 +357,6 @@ impl Shape {
             header: Vec::new(),
             row_bytes: 2 * RESULT_BYTES_GUESS,
         }
-    }
-}
-
-fn type_of(value: &Scalar) -> Option<ColumnType> {
-    match value {
-        Scalar::Int(_) => Some(ColumnType::Int),
-        Scalar::Float(_) => Some(ColumnType::Float),
-        Scalar::Boolean(_) => Some(ColumnType::Boolean),
-        Scalar::String(_) => Some(ColumnType::String),
-        Scalar::Tuple(_) | Scalar::Empty => None,
     }
 }
 

@@ -8,7 +8,7 @@ use quipu_shared::formula::typed::{Operation, TypedFormula, ValueType};
 /// Rows of a chunk: a register of it is 8 KiB, a few of them fit into the first level of cache, many into the second.
 const CHUNK_ROWS: usize = 1024;
 /// Registers that live at once, 8 KiB each; a formula that needs more stays with evalexpr.
-const REGISTERS_MAX: usize = 256;
+pub(super) const REGISTERS_MAX: usize = 256;
 
 /// A formula, ready to be interpreted. Shared by threads.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! How a formula of a job is evaluated in this process: made once, shared by executors.
 
 use super::FEW_ROWS;
-use super::interpreter::Program;
+use super::interpreter::{Program, REGISTERS_MAX};
 #[cfg(feature = "jit")]
 use super::jit::{Checks, Compiled};
 use quipu_shared::config::TierChoice;
@@ -82,6 +82,15 @@ impl Plan {
     /// The typed form, or why there is none.
     pub fn typed(&self) -> Result<&TypedFormula, &Untyped> {
         self.typed.as_ref()
+    }
+
+    /// Why evalexpr evaluates the formula, where nobody else can.
+    pub fn untyped_reason(&self) -> Option<String> {
+        match (&self.typed, &self.interpreter) {
+            (Err(untyped), _) => Some(untyped.to_string()),
+            (Ok(_), None) => Some(format!("more than {REGISTERS_MAX} of its values are needed at once")),
+            (Ok(_), Some(_)) => None,
+        }
     }
 
     /// Who evaluates a block of so many rows, after those so far.
