@@ -54,6 +54,7 @@ impl Embedded {
             jobs: Arc::default(),
             nodes: Arc::default(),
             epoch: Arc::new(AtomicU64::new(0)),
+            store: uuid::Uuid::new_v4(),
             jobs_kept_max: JOBS_KEPT_MAX,
             shared_files: true,
         };
@@ -175,6 +176,7 @@ mod tests {
             format: Default::default(),
             deadline_ms: None,
             name: None,
+            queue: Default::default(),
         };
         SubmitRequest { spec, traceparent: None, idempotency_key: None }
     }

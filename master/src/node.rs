@@ -99,6 +99,7 @@ impl MasterNode {
             jobs: Arc::default(),
             nodes: Arc::default(),
             epoch: Arc::new(AtomicU64::new(0)),
+            store: uuid::Uuid::new_v4(),
             jobs_kept_max: config.jobs_kept_max,
             shared_files: false,
         };

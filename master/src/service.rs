@@ -10,9 +10,9 @@ use crate::nodes::NodeTable;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use quipu_shared::ids::{JobId, NodeId};
-use quipu_shared::service::{ErrorKind, JobService, JobView, NodeView, ServiceError, SubmitRequest, Upload};
-use quipu_shared::spec::{JobKind, TableInput};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, ErrorKind, JobService, JobView, NodeView, ServiceError, SubmitRequest, Upload};
+use quipu_shared::spec::{ScheduleSpec, JobKind, TableInput};
 use ractor::ActorRef;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,7 +161,8 @@ impl JobService for MasterService {
         Ok(self.entry(job)?.view())
     }
 
-    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError> {
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        let JobQuery { after, limit, .. } = query;
         Ok(self.jobs.after(after, limit).iter().map(|entry| entry.view()).collect())
     }
 
@@ -204,6 +205,48 @@ impl JobService for MasterService {
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
         ractor::call_t!(self.dispatcher()?, DispatcherMessage::Drain, DISPATCHER_PATIENCE_MS, node)
             .map_err(|_| error(ErrorKind::Busy, "restarting", "the master's dispatcher does not answer".into()))?
+    }
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(self.submit(request).await);
+        }
+        Ok(answers)
+    }
+
+    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn add_schedule(
+        &self,
+        _spec: ScheduleSpec,
+        _idempotency_key: Option<String>,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn change_schedule(
+        &self,
+        _schedule: ScheduleId,
+        _change: ScheduleChange,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
     }
 }
 

@@ -21,6 +21,8 @@ macro_rules! number_id {
 number_id! {
     /// A job, numbered from 1 by the master that accepted it.
     JobId(u64),
+    /// A schedule, numbered from 1 by the master that accepted it.
+    ScheduleId(u64),
     /// A shard of a job, numbered from 0 in row order.
     ShardId(u64),
     /// An attempt at a shard; never repeats within an epoch.

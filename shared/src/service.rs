@@ -4,24 +4,37 @@
 //! whether its cluster is embedded.
 
 use crate::block::RowError;
-use crate::ids::{JobId, NodeId, Role};
-use crate::spec::{JobSpec, ResultFormat};
+use crate::ids::{JobId, NodeId, Role, ScheduleId};
+use crate::spec::{Dependency, JobSpec, ResultFormat, ScheduleSpec};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The cluster as a client sees it.
 #[async_trait]
 pub trait JobService: Send + Sync + 'static {
     /// Accepts a job, or says why not. Formulas of one-formula jobs are checked here; those of `eval` fail one by one.
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError>;
+    /// Accepts many jobs with one wait for the disk; the answers are in the order of the requests. What is accepted is
+    /// durable when this returns.
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError>;
+    /// Submits the job of an ended one again, as a new job; [`ErrorKind::Conflict`] if it has not ended.
+    async fn retry(&self, job: JobId, idempotency_key: Option<String>) -> Result<JobId, ServiceError>;
+    /// Forgets an ended job with its results; [`ErrorKind::Conflict`] if it has not ended.
+    async fn forget(&self, job: JobId) -> Result<(), ServiceError>;
+    /// Why a job stands where it stands, in lines for people.
+    async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError>;
     /// Cancels a job; no error if it has ended.
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError>;
     /// The job as it is.
     async fn job(&self, job: JobId) -> Result<JobView, ServiceError>;
-    /// Jobs with ids above `after`, oldest first, at most `limit`.
-    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError>;
+    /// The jobs that fit a query.
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError>;
     /// The job now and at each change (at most ten a second); ends after the final state.
     async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError>;
     /// The job's results in row order, as they come: rendered rows in the spec's format (CSV with its header), or one
@@ -33,6 +46,70 @@ pub trait JobService: Send + Sync + 'static {
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError>;
     /// Asks a worker to finish what it has and leave.
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError>;
+    /// Accepts a recurring job.
+    async fn add_schedule(
+        &self,
+        spec: ScheduleSpec,
+        idempotency_key: Option<String>,
+    ) -> Result<ScheduleView, ServiceError>;
+    /// Every schedule, by id.
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError>;
+    /// Pauses, resumes or removes a schedule; jobs that it has submitted stay. Gives it as it is (or was) then.
+    async fn change_schedule(
+        &self,
+        schedule: ScheduleId,
+        change: ScheduleChange,
+    ) -> Result<ScheduleView, ServiceError>;
+}
+
+/// Which jobs, in which order. The default is all of them, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobQuery {
+    /// Only jobs that come after this one in the order of the answer.
+    pub after: Option<JobId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Newest first instead of oldest first.
+    pub newest_first: bool,
+    /// Only jobs in one of these states; empty for all.
+    pub states: Vec<JobState>,
+    /// Only jobs with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only jobs of this name.
+    pub name: Option<String>,
+}
+
+/// What is done to a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleChange {
+    /// Nothing is submitted until it is resumed.
+    Pause,
+    /// Goes on; runs in between count as missed.
+    Resume,
+    /// Ends it.
+    Remove,
+}
+
+/// A recurring job as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// Its id.
+    pub id: ScheduleId,
+    /// What was accepted.
+    pub spec: ScheduleSpec,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Unix time of the next run; none where the pattern has no further one, or while it is paused.
+    pub next_at_ms: Option<u64>,
+    /// Unix time at which the last run was due.
+    pub last_at_ms: Option<u64>,
+    /// The job of that run.
+    pub last_job: Option<JobId>,
+    /// Jobs submitted so far.
+    pub runs: u64,
+    /// Runs left out so far.
+    pub missed: u64,
 }
 
 /// A job to be accepted.
@@ -123,7 +200,11 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Accepted, nothing leased yet.
+    /// Waits for its time.
+    Scheduled,
+    /// Waits for other jobs.
+    Waiting,
+    /// Waits for its turn: nothing is leased yet.
     Queued,
     /// Something was leased.
     Running,
@@ -141,13 +222,41 @@ impl JobState {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 
-    /// The legal arrows.
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 7] = [
+        Self::Scheduled,
+        Self::Waiting,
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The state's name, as people and programs write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Waiting => "waiting",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The legal arrows. A job that is tried again after trouble goes back to [`Self::Scheduled`], and so does one
+    /// whose master was started again to [`Self::Queued`]; no arrow leaves a final state.
     pub fn may_become(self, next: Self) -> bool {
-        use JobState::{Cancelled, Failed, Queued, Running, Succeeded};
-        matches!(
-            (self, next),
-            (Queued, Running | Succeeded | Failed | Cancelled) | (Running, Succeeded | Failed | Cancelled)
-        )
+        use JobState::{Cancelled, Failed, Queued, Running, Scheduled, Succeeded, Waiting};
+        match self {
+            Scheduled => matches!(next, Waiting | Queued | Failed | Cancelled),
+            Waiting => matches!(next, Queued | Failed | Cancelled),
+            Queued => matches!(next, Running | Scheduled | Succeeded | Failed | Cancelled),
+            Running => matches!(next, Queued | Scheduled | Succeeded | Failed | Cancelled),
+            Succeeded | Failed | Cancelled => false,
+        }
     }
 }
 
@@ -182,6 +291,30 @@ pub struct JobView {
     pub error: Option<ServiceError>,
     /// W3C trace context that it runs under.
     pub traceparent: Option<String>,
+    /// Pairs that were given with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Jobs of a higher priority are served first.
+    #[serde(default)]
+    pub priority: i8,
+    /// Jobs that it waits for, or has waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Dependency>,
+    /// Unix time before which it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ms: Option<u64>,
+    /// Unix time of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at_ms: Option<u64>,
+    /// Times that it was tried again after trouble that was not its own.
+    #[serde(default)]
+    pub retries: u32,
+    /// The job whose spec it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
+    /// The schedule that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
 }
 
 /// Shards of a job by state. Shards are cut as they are leased, so there is no total before the end.

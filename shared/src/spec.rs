@@ -2,6 +2,7 @@
 //!
 //! A spec is plain data: it travels in requests, on the link and (later) in the job log.
 
+use crate::ids::JobId;
 use serde::{Deserialize, Serialize};
 
 /// A submitted piece of work, as the client describes it.
@@ -34,6 +35,86 @@ pub struct JobSpec {
     /// A name for people; at most 128 bytes.
     #[serde(default)]
     pub name: Option<String>,
+    /// When the job is run, and what becomes of it afterwards.
+    #[serde(default, skip_serializing_if = "QueueOptions::is_default")]
+    pub queue: QueueOptions,
+}
+
+/// When a job is run relative to time and to other jobs, and what becomes of it afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueOptions {
+    /// Pairs for people and for selecting jobs; at most 16, of at most 128 bytes each.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Jobs of a higher priority are served first, jobs of one priority get equal shares; -100 to 100.
+    pub priority: i8,
+    /// Jobs that must have ended before; at most 1,000.
+    pub after: Vec<Dependency>,
+    /// Unix time before which it does not run.
+    pub not_before_ms: Option<u64>,
+    /// How often the job is tried again after trouble that is not its own: a shard that died too often, a full disk.
+    pub retries: u32,
+    /// How long an ended job is kept; without it as long as the master's configuration says.
+    pub retention_ms: Option<u64>,
+}
+
+impl QueueOptions {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A job that another one waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// The job; it was submitted before, so that there are no cycles.
+    pub job: JobId,
+    /// Which of its ends counts.
+    #[serde(default)]
+    pub on: DependencyEnd,
+}
+
+/// Which end of a job lets another one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DependencyEnd {
+    /// Success; with any other end the waiting job fails.
+    #[default]
+    Success,
+    /// Any end.
+    Any,
+}
+
+/// A recurring job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSpec {
+    /// When: a cron pattern of five fields, or of six with seconds first; see [`crate::calendar`].
+    pub cron: String,
+    /// IANA name of the time zone in which the pattern is read.
+    #[serde(default = "utc")]
+    pub time_zone: String,
+    /// What becomes of runs that were due while no master ran.
+    #[serde(default)]
+    pub missed: MissedRuns,
+    /// The job that is submitted at each run.
+    pub job: JobSpec,
+}
+
+fn utc() -> String {
+    "UTC".into()
+}
+
+/// What becomes of runs of a schedule that were due while no master ran, or while it was paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissedRuns {
+    /// They are left out; the next one is the next one due.
+    #[default]
+    Skip,
+    /// Each of them is submitted, oldest first, up to a limit of the master.
+    Run,
 }
 
 impl JobSpec {

@@ -59,8 +59,21 @@ pub struct Hello {
     pub protocol: u32,
     /// [`crate::NUMERICS_VERSION`].
     pub numerics: u32,
-    /// Attempts that finished before this connection and were not acknowledged.
-    pub unacknowledged: Vec<Lease>,
+    /// The store of the master that leased what is held; none before the first welcome.
+    pub store: Option<uuid::Uuid>,
+    /// Attempts that run here, or have finished and were not acknowledged.
+    pub held: Vec<HeldShard>,
+}
+
+/// An attempt that a worker has, and may offer to a master that was started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldShard {
+    /// As it was granted.
+    pub lease: Lease,
+    /// First row of the shard.
+    pub first_row: u64,
+    /// Rows of the shard.
+    pub rows: u64,
 }
 
 /// The right of one worker to one attempt.
@@ -85,6 +98,15 @@ pub enum WorkerCommand {
         epoch: Epoch,
         /// How long a lease lives without progress.
         lease_ttl_ms: u64,
+        /// The store of this master: what was leased under an older epoch of the same store may be adopted.
+        store: uuid::Uuid,
+    },
+    /// What the worker holds under a lease of an older epoch is wanted: it goes on under this one.
+    AdoptShard {
+        /// As the worker announced it in [`Hello`].
+        held: Lease,
+        /// Its name from now on.
+        lease: Lease,
     },
     /// Answer to [`Hello`]: the worker is not taken, for a reason that names both versions.
     Refuse {

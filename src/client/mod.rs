@@ -19,8 +19,9 @@ use quipu_shared::api::{
     IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, TRACEPARENT_HEADER, UPLOADS_PATH,
     VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
 };
-use quipu_shared::ids::{JobId, NodeId};
-use quipu_shared::service::{ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, SubmitRequest, Upload};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::spec::ScheduleSpec;
+use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, SubmitRequest, Upload};
 use quipu_shared::trust;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -328,9 +329,9 @@ impl JobService for HttpClient {
         self.get(&format!("{JOBS_PATH}/{job}")).await
     }
 
-    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError> {
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        let JobQuery { mut after, limit, .. } = query;
         let mut jobs = Vec::new();
-        let mut after = after;
         while jobs.len() < limit {
             let page_limit = (limit - jobs.len()).min(PAGE_JOBS_MAX);
             let cursor = after.map(|job| format!("&after={job}")).unwrap_or_default();
@@ -389,5 +390,47 @@ impl JobService for HttpClient {
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
         self.send(|| self.request(Method::POST, &format!("{NODES_PATH}/{node}:drain"))).await.map(drop)
+    }
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(self.submit(request).await);
+        }
+        Ok(answers)
+    }
+
+    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn add_schedule(
+        &self,
+        _spec: ScheduleSpec,
+        _idempotency_key: Option<String>,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn change_schedule(
+        &self,
+        _schedule: ScheduleId,
+        _change: ScheduleChange,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
     }
 }

@@ -9,7 +9,7 @@ use fake::{Fake, digest_of, error, eval_spec, node};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use quipu_master::http::{HttpConfig, serve};
 use quipu_shared::ids::{JobId, NodeId};
-use quipu_shared::service::{ErrorKind, JobService, JobState, Place, ServiceError, SubmitRequest};
+use quipu_shared::service::{JobQuery, ErrorKind, JobService, JobState, Place, ServiceError, SubmitRequest};
 use quipu_shared::spec::Scalar;
 use quipu_shared::trust::{Authority, crypto_provider};
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ async fn every_method_round_trips() {
         );
     }
     assert_eq!(client.job(job).await.unwrap(), server.fake.job(job).await.unwrap());
-    assert_eq!(client.jobs(None, 10).await.unwrap(), server.fake.jobs(None, 10).await.unwrap());
+    assert_eq!(client.jobs(page(None, 10)).await.unwrap(), server.fake.jobs(page(None, 10)).await.unwrap());
     let pieces = [Bytes::from_static(b"1\n"), Bytes::from_static(b"2\n")].map(Ok);
     *server.fake.results.lock().unwrap() = Some(stream::iter(pieces).boxed());
     let rows: Vec<Bytes> = client.results(job).await.unwrap().try_collect().await.unwrap();
@@ -181,7 +181,7 @@ async fn every_kind_of_error_round_trips_through_every_method() {
             client.submit(submit_request()).await.map(drop),
             client.cancel(job).await,
             client.job(job).await.map(drop),
-            client.jobs(None, 1).await.map(drop),
+            client.jobs(page(None, 1)).await.map(drop),
             client.watch(job).await.map(drop),
             client.results(job).await.map(drop),
             client.upload(empty).await.map(drop),
@@ -202,7 +202,7 @@ async fn long_lists_come_in_pages() {
     }
     let client = client(server.address);
     for (after, limit, first, count) in [(None, 1200, 1, 1200), (Some(JobId(400)), 5000, 401, 1100), (None, 0, 0, 0)] {
-        let jobs = client.jobs(after, limit).await.unwrap();
+        let jobs = client.jobs(page(after, limit)).await.unwrap();
         assert_eq!((jobs.len(), jobs.first().map_or(0, |job| job.id.0)), (count, first));
     }
 }
@@ -457,4 +457,8 @@ async fn node_ids_fit_a_path() {
     let server = start(|_| {}).await;
     let nobody = NodeId::try_from("nobody".to_owned()).unwrap();
     assert_eq!(client(server.address).drain(nobody).await.unwrap_err().code, "no_such_node");
+}
+
+fn page(after: Option<JobId>, limit: usize) -> JobQuery {
+    JobQuery { after, limit, ..JobQuery::default() }
 }

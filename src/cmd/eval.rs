@@ -92,6 +92,7 @@ impl EvalArgs {
                 format: RowFormat::Ndjson,
                 deadline_ms: deadline.map(left_ms).transpose()?,
                 name: self.common.name(),
+                queue: Default::default(),
             };
             let progress = context.ui.progress(out.is_stdout());
             runner::run(&session, spec, &mut writer, &mut out, progress).await?;

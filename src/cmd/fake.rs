@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use quipu_shared::ids::{JobId, NodeId};
-use quipu_shared::service::{
+use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, 
     ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, ShardCounts, SubmitRequest, Upload,
 };
-use quipu_shared::spec::ResultFormat;
+use quipu_shared::spec::{ScheduleSpec, ResultFormat};
 use quipu_shared::telemetry::TraceParent;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,10 +118,18 @@ impl JobService for FakeCluster {
             shards: ShardCounts::default(),
             error: None,
             traceparent: None,
+            labels: Default::default(),
+            priority: 0,
+            after: Vec::new(),
+            not_before_ms: None,
+            ended_at_ms: None,
+            retries: 0,
+            retry_of: None,
+            schedule: None,
         })
     }
 
-    async fn jobs(&self, _after: Option<JobId>, _limit: usize) -> Result<Vec<JobView>, ServiceError> {
+    async fn jobs(&self, _query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
         Ok(Vec::new())
     }
 
@@ -155,5 +163,47 @@ impl JobService for FakeCluster {
 
     async fn drain(&self, _node: NodeId) -> Result<(), ServiceError> {
         Ok(())
+    }
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(self.submit(request).await);
+        }
+        Ok(answers)
+    }
+
+    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn add_schedule(
+        &self,
+        _spec: ScheduleSpec,
+        _idempotency_key: Option<String>,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn change_schedule(
+        &self,
+        _schedule: ScheduleId,
+        _change: ScheduleChange,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
     }
 }

@@ -12,7 +12,7 @@ use crate::output::table::Table;
 use clap::{Args, Subcommand};
 use futures_util::StreamExt;
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{JobState, JobView};
+use quipu_shared::service::{JobQuery, JobState, JobView};
 use quipu_shared::spec::ResultFormat;
 use std::io::{self, Write};
 
@@ -102,7 +102,7 @@ async fn list(session: &Session, args: &ListArgs) -> Result<(), Failure> {
     let (mut jobs, mut after) = (Vec::new(), args.after.map(JobId));
     let limit = args.limit as usize;
     while jobs.len() < limit {
-        let page = session.service.jobs(after, PAGE.min(limit - jobs.len())).await?;
+        let page = session.service.jobs(JobQuery { after, limit: PAGE.min(limit - jobs.len()), ..JobQuery::default() }).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
         jobs.extend(page);
@@ -122,7 +122,7 @@ fn list_cells(job: &JobView) -> Vec<String> {
     vec![
         job.id.to_string(),
         job.kind.clone(),
-        state_name(job.state).to_owned(),
+        job.state.name().to_owned(),
         rows,
         job.rows_failed.to_string(),
         seconds(job.elapsed_ms),
@@ -190,7 +190,7 @@ fn print_job(format: Format, job: &JobView, out: &mut dyn Write) -> io::Result<(
         ("job", job.id.to_string()),
         ("kind", job.kind.clone()),
         ("name", job.name.clone().unwrap_or_default()),
-        ("state", state_name(job.state).to_owned()),
+        ("state", job.state.name().to_owned()),
         ("seconds", seconds(job.elapsed_ms)),
         ("rows", job.rows_total.map_or_else(|| "not known yet".into(), |n| n.to_string())),
         ("rows done", job.rows_done.to_string()),
@@ -244,7 +244,7 @@ fn ended(job: &JobView) -> Result<(), Failure> {
         (JobState::Failed | JobState::Cancelled, Some(error)) => Err(error.clone().into()),
         (JobState::Cancelled, None) => Err(Failure::new(Exit::Interrupted, format!("job {} was cancelled", job.id))),
         (JobState::Failed, None) => Err(Failure::new(Exit::Internal, format!("job {} failed", job.id))),
-        (JobState::Queued | JobState::Running, _) => {
+        (JobState::Scheduled | JobState::Waiting | JobState::Queued | JobState::Running, _) => {
             Err(Failure::new(Exit::Unavailable, format!("the cluster stopped reporting job {}", job.id)))
         }
     }
@@ -290,16 +290,6 @@ async fn result(session: &Session, args: &ResultArgs) -> Result<(), Failure> {
 fn form_name(format: Format) -> String {
     use clap::ValueEnum;
     format.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
-}
-
-fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
-    }
 }
 
 fn seconds(ms: u64) -> String {

@@ -50,6 +50,7 @@ mod tests {
             format: RowFormat::Csv,
             deadline_ms: None,
             name: None,
+            queue: Default::default(),
         }
     }
 

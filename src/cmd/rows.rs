@@ -65,7 +65,7 @@ impl Plan {
         let SpecRest { bindings, symbols, on_error, reductions, exact, deadline_ms, name } = spec;
         let reduced = !reductions.is_empty();
         let rows = format.rows();
-        let spec = JobSpec { kind, bindings, symbols, on_error, reductions, exact, format: rows, deadline_ms, name };
+        let spec = JobSpec { kind, bindings, symbols, on_error, reductions, exact, format: rows, deadline_ms, name, queue: Default::default() };
         let mut encoder = if reduced { for_reductions(format) } else { for_rows(format) };
         let mut out = Destination::open(output.output.as_deref())?;
         session.signals.leftover(out.temporary());

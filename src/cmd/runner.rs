@@ -212,6 +212,7 @@ mod tests {
             format: RowFormat::Csv,
             deadline_ms: None,
             name: None,
+            queue: Default::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::output::Format;
 use crate::output::progress::rate;
 use clap::Args;
 use quipu_shared::ids::{JobId, Role};
-use quipu_shared::service::{JobState, JobView, NodeState, NodeView};
+use quipu_shared::service::{JobQuery, JobState, JobView, NodeState, NodeView};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -52,7 +52,7 @@ impl StatusArgs {
         let mut jobs = Vec::new();
         let mut after: Option<JobId> = None;
         loop {
-            let page = session.service.jobs(after, PAGE).await?;
+            let page = session.service.jobs(JobQuery { after, limit: PAGE, ..JobQuery::default() }).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             jobs.extend(page);

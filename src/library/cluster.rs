@@ -65,6 +65,7 @@ impl Cluster {
             format: RowFormat::Ndjson,
             deadline_ms: None,
             name: None,
+            queue: Default::default(),
         };
         let output = self.run(spec).await?;
         let read = |line| serde_json::from_str(line).map_err(|error| Error::Results(format!("{line}: {error}")));

@@ -201,6 +201,7 @@ impl<R: Rows> Job<R> {
             format: RowFormat::Ndjson,
             deadline_ms: self.deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             name: self.name,
+            queue: Default::default(),
         })
     }
 

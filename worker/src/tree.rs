@@ -173,7 +173,7 @@ mod tests {
         agent.cast(AgentMessage::Connected(to_master)).expect("agent lives");
         assert!(matches!(next(&mut events).await, WorkerEvent::Joined(_)));
         let tell = |command| agent.cast(AgentMessage::Command(command)).expect("agent lives");
-        tell(WorkerCommand::Welcome { epoch: Epoch(1), lease_ttl_ms: 1000 });
+        tell(WorkerCommand::Welcome { epoch: Epoch(1), lease_ttl_ms: 1000, store: uuid::Uuid::nil() });
         let spec = Arc::new(JobSpec {
             kind: JobKind::Eval { formulas: vec![] },
             bindings: vec![],
@@ -184,6 +184,7 @@ mod tests {
             format: Default::default(),
             deadline_ms: None,
             name: None,
+            queue: Default::default(),
         });
         tell(WorkerCommand::OpenJob { job: JobId(1), spec, limits: FormulaLimits::default(), traceparent: None });
         let lease = |attempt| Lease { epoch: Epoch(1), job: JobId(1), shard: ShardId(0), attempt: AttemptId(attempt) };

@@ -27,6 +27,10 @@ impl DispatcherState {
             Effect::LeaseShard { worker, lease, first_row, rows, speculative } => {
                 self.lease(worker, lease, first_row, rows, speculative);
             }
+            Effect::AdoptShard { worker, held, lease, first_row, rows } => {
+                self.leased.insert(lease, (first_row, rows));
+                self.peers.send(worker, WorkerCommand::AdoptShard { held, lease });
+            }
             Effect::CancelAttempt { worker, lease } => {
                 self.let_go(lease);
                 self.peers.send(worker, WorkerCommand::CancelAttempt { lease });

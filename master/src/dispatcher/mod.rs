@@ -9,10 +9,10 @@ mod fetches;
 pub mod peers;
 
 use crate::input::table_index::IndexProgress;
-use crate::jobs::entry::{JobEntry, JobTable};
+use crate::jobs::entry::{CompletedShard, JobEntry, JobTable};
 use crate::jobs::results::Stored;
 use crate::nodes::NodeTable;
-use crate::scheduler::{DoneShard, Effect, Event, Millis, Scheduler, SchedulerConfig};
+use crate::scheduler::{Done, Effect, Event, Millis, RowRange, Scheduler, SchedulerConfig};
 use fetches::Fetches;
 use peers::{Peers, WorkerLink};
 use quipu_shared::formula::FormulaLimits;
@@ -49,6 +49,8 @@ pub struct DispatcherArgs {
     pub jobs_kept_max: usize,
     /// Whether workers open a table's file themselves, by its path.
     pub shared_files: bool,
+    /// Names the store that the jobs are in.
+    pub store: uuid::Uuid,
 }
 
 /// Messages to the dispatcher.
@@ -151,14 +153,17 @@ impl DispatcherState {
         plan.up_to_row = self.window(entry, 0);
         let job = entry.id;
         if recovered {
-            let done = entry
-                .recorded()
-                .shards
-                .iter()
-                .map(|done| DoneShard { shard: done.shard, first_row: done.first_row, rows: done.rows })
-                .collect();
-            let failed_row = entry.view().row_errors.first().map(|error| error.row).filter(|_| plan.fail_fast);
-            self.step(Event::JobRecovered { job, plan, done, failed_row });
+            let done = {
+                let recorded = entry.recorded();
+                let range = |done: &CompletedShard| RowRange { first_row: done.first_row, rows: done.rows };
+                Done {
+                    ranges: recorded.shards.iter().map(range).collect(),
+                    shards: recorded.shards.len() as u64,
+                    next_shard: recorded.shards.iter().map(|done| done.shard.0 + 1).max().unwrap_or(0),
+                    failed_row: entry.view().row_errors.first().map(|error| error.row).filter(|_| plan.fail_fast),
+                }
+            };
+            self.step(Event::JobRecovered { job, plan, done });
         } else {
             self.step(Event::JobSubmitted { job, plan });
         }
@@ -277,9 +282,11 @@ impl DispatcherState {
         peer.opened.clear();
         peer.draining = false;
         let lease_ttl_ms = self.args.scheduler.lease_ttl_ms;
-        peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms });
+        let store = self.args.store;
+        peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms, store });
         self.args.nodes.joined(&hello);
-        self.step(Event::WorkerJoined { worker, slots: hello.slots, credits: hello.credits });
+        let held = if hello.store == Some(store) { hello.held } else { Vec::new() };
+        self.step(Event::WorkerJoined { worker, slots: hello.slots, credits: hello.credits, held });
     }
 
     fn disconnect(&mut self, worker: WorkerId) {

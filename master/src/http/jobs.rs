@@ -16,7 +16,7 @@ use quipu_shared::api::{
     check_idempotency_key, is_traceparent,
 };
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{ErrorKind, SubmitRequest};
+use quipu_shared::service::{ErrorKind, JobQuery, SubmitRequest};
 use quipu_shared::spec::JobSpec;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -60,7 +60,7 @@ pub(super) async fn list(
     if !(1..=PAGE_JOBS_MAX).contains(&limit) {
         return Err(bad(format!("limit {limit} is not between 1 and {PAGE_JOBS_MAX}")));
     }
-    let jobs = api.service.jobs(after.map(JobId), limit).await?;
+    let jobs = api.service.jobs(JobQuery { after: after.map(JobId), limit, ..JobQuery::default() }).await?;
     let next = if jobs.len() < limit { None } else { jobs.last().map(|job| job.id) };
     Ok(Json(JobPage { jobs, next }))
 }

@@ -215,6 +215,7 @@ impl Admission {
             fail_fast: spec.on_error == OnError::Fail && !matches!(spec.kind, JobKind::Eval { .. }),
             deadline_at: None,
             up_to_row: u64::MAX,
+            priority: spec.queue.priority,
         };
         let header = if reducers.is_some() { Vec::new() } else { shape.header };
         Ok(Admitted {

@@ -78,6 +78,14 @@ impl JobEntry {
             shards: quipu_shared::service::ShardCounts::default(),
             error: None,
             traceparent: traceparent.clone(),
+            labels: admitted.spec.queue.labels.clone(),
+            priority: admitted.spec.queue.priority,
+            after: admitted.spec.queue.after.clone(),
+            not_before_ms: admitted.spec.queue.not_before_ms,
+            ended_at_ms: None,
+            retries: 0,
+            retry_of: None,
+            schedule: None,
         });
         let recorded = Mutex::new(Recorded { shards: Vec::new(), rows: 0, reducers: admitted.reducers.clone() });
         Self { id, admitted, traceparent, accepted_at: Instant::now(), results, index, recorded, view }

@@ -1,6 +1,6 @@
 //! A job's rows: which are cut into shards, which wait, which are done.
 
-use super::types::{DoneShard, JobOutcome, JobPlan, Millis, SchedulerConfig};
+use super::types::{Done, JobOutcome, JobPlan, Millis, SchedulerConfig};
 use super::worker::{Rate, shard_rows};
 use quipu_shared::ids::{AttemptId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,24 +62,24 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(mut plan: JobPlan, done: &[DoneShard], failed_row: Option<u64>) -> Self {
+    pub fn new(mut plan: JobPlan, done: &Done) -> Self {
         plan.granule = plan.granule.max(1);
         let mut job = Self {
             rows_known: plan.rows_known,
             rows_final: plan.rows_final,
             window: plan.up_to_row,
-            failing: failed_row.filter(|_| plan.fail_fast),
+            failing: done.failed_row.filter(|_| plan.fail_fast),
             cursor: 0,
-            done_ahead: done.iter().filter(|d| d.rows > 0).map(|d| (d.first_row, d.first_row + d.rows)).collect(),
-            done_ahead_rows: done.iter().map(|d| d.rows).sum(),
+            done_ahead: done.ranges.iter().filter(|d| d.rows > 0).map(|d| (d.first_row, d.first_row + d.rows)).collect(),
+            done_ahead_rows: done.ranges.iter().map(|d| d.rows).sum(),
             shards: BTreeMap::new(),
             first_row_of: BTreeMap::new(),
             queued: BTreeSet::new(),
             quarantined: BTreeSet::new(),
-            next_shard: done.iter().map(|d| d.shard.0 + 1).max().unwrap_or(0),
+            next_shard: done.next_shard,
             leased: 0,
-            shards_done: done.len() as u64,
-            rows_done: done.iter().map(|d| d.rows).sum(),
+            shards_done: done.shards,
+            rows_done: done.ranges.iter().map(|d| d.rows).sum(),
             retried: 0,
             speculative: 0,
             rate: None,

@@ -31,7 +31,7 @@ mod tests;
 mod types;
 mod worker;
 
-pub use types::{DoneShard, Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig};
+pub use types::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, SchedulerConfig};
 pub use worker::WorkerLoad;
 
 use job::{Job, Shard};
@@ -136,8 +136,8 @@ impl Scheduler {
 
     fn handle(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::JobSubmitted { job, plan } => self.add_job(job, plan, &[], None, effects),
-            Event::JobRecovered { job, plan, done, failed_row } => self.add_job(job, plan, &done, failed_row, effects),
+            Event::JobSubmitted { job, plan } => self.add_job(job, plan, &Done::default(), effects),
+            Event::JobRecovered { job, plan, done } => self.add_job(job, plan, &done, effects),
             Event::RowsKnown { job, rows, last } => {
                 if let Some(state) = self.jobs.get_mut(&job)
                     && !state.rows_final
@@ -154,7 +154,7 @@ impl Scheduler {
                 }
             }
             Event::JobCancelled { job } => self.end_job(job, JobOutcome::Cancelled, effects),
-            Event::WorkerJoined { worker, slots, credits } => {
+            Event::WorkerJoined { worker, slots, credits, held: _ } => {
                 self.lose_worker(worker, effects);
                 let slots = slots.max(1);
                 let credits = credits.clamp(1, slots.saturating_mul(self.config.credits_per_slot_max.max(1)));
@@ -180,18 +180,11 @@ impl Scheduler {
         }
     }
 
-    fn add_job(
-        &mut self,
-        job: JobId,
-        plan: JobPlan,
-        done: &[DoneShard],
-        failed_row: Option<u64>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn add_job(&mut self, job: JobId, plan: JobPlan, done: &Done, effects: &mut Vec<Effect>) {
         if self.jobs.contains_key(&job) {
             return;
         }
-        let state = Job::new(plan, done, failed_row);
+        let state = Job::new(plan, done);
         if let Some(at) = state.plan.deadline_at {
             self.timers.insert((at, TimerKey::Deadline(job)));
         }

@@ -1,7 +1,7 @@
 //! What goes into the core and what comes out of it, and every limit that it obeys.
 
 use quipu_shared::ids::{JobId, ShardId, WorkerId};
-use quipu_shared::wire::Lease;
+use quipu_shared::wire::{HeldShard, Lease};
 
 /// Milliseconds on the caller's monotonic clock.
 pub type Millis = u64;
@@ -76,16 +76,29 @@ pub struct JobPlan {
     pub deadline_at: Option<Millis>,
     /// The window to begin with, as in [`Event::WindowMoved`].
     pub up_to_row: u64,
+    /// Jobs of a higher priority are leased first, those of one priority get equal shares.
+    pub priority: i8,
 }
 
-/// A shard that is durably done.
+/// What is durably done of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Rows, as disjoint ranges in any order.
+    pub ranges: Vec<RowRange>,
+    /// How many shards made them.
+    pub shards: u64,
+    /// The first shard id that was never used.
+    pub next_shard: u64,
+    /// The lowest failed row that is recorded.
+    pub failed_row: Option<u64>,
+}
+
+/// A range of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DoneShard {
-    /// Its id.
-    pub shard: ShardId,
-    /// Its first row.
+pub struct RowRange {
+    /// The first one.
     pub first_row: u64,
-    /// Its number of rows.
+    /// How many.
     pub rows: u64,
 }
 
@@ -106,9 +119,7 @@ pub enum Event {
         /// What to schedule.
         plan: JobPlan,
         /// What is recorded.
-        done: Vec<DoneShard>,
-        /// The lowest failed row that is recorded.
-        failed_row: Option<u64>,
+        done: Done,
     },
     /// A streamed input has grown.
     RowsKnown {
@@ -139,6 +150,8 @@ pub enum Event {
         slots: u32,
         /// Shards that it will hold at once.
         credits: u32,
+        /// What it runs or has finished under leases of older epochs of this store. Each is adopted, or ended.
+        held: Vec<HeldShard>,
     },
     /// Its connection is gone, for whatever reason.
     WorkerLost {
@@ -233,6 +246,20 @@ pub enum Effect {
         rows: u64,
         /// Whether another attempt still runs.
         speculative: bool,
+    },
+    /// Tell the worker that what it holds under an older lease goes on under a new one. Comes before any other effect
+    /// for that lease.
+    AdoptShard {
+        /// Who.
+        worker: WorkerId,
+        /// As the worker knows it.
+        held: Lease,
+        /// As it is called from now on.
+        lease: Lease,
+        /// First row.
+        first_row: u64,
+        /// Number of rows.
+        rows: u64,
     },
     /// Tell the worker to stop an attempt. It answers with [`Event::ShardCompleted`] if it has (had) the output, else
     /// with [`Event::ShardRejected`], also for an attempt that it never heard of: the answer frees the credit.

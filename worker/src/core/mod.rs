@@ -222,7 +222,8 @@ impl WorkerCore {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: quipu_shared::PROTOCOL_VERSION,
             numerics: quipu_shared::NUMERICS_VERSION,
-            unacknowledged: self.finished.keys().copied().collect(),
+            store: None,
+            held: Vec::new(),
         }
     }
 
@@ -263,6 +264,7 @@ impl WorkerCore {
                     Err(reason) => self.send(WorkerEvent::ShardRejected { lease, reason }, effects),
                 }
             }
+            WorkerCommand::AdoptShard { .. } => {}
             WorkerCommand::CancelAttempt { lease } => self.cancel(lease, effects),
             WorkerCommand::AcknowledgeShard { lease } => {
                 self.finished.remove(&lease);

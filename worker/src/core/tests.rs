@@ -20,6 +20,7 @@ fn spec() -> Arc<JobSpec> {
         format: Default::default(),
         deadline_ms: None,
         name: None,
+        queue: Default::default(),
     })
 }
 
@@ -49,7 +50,7 @@ impl Bench {
         }
         bench.step(Event::Connected);
         assert!(matches!(bench.sent.pop(), Some(WorkerEvent::Joined(_))));
-        bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000 });
+        bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000, store: uuid::Uuid::nil() });
         let limits = FormulaLimits::default();
         bench.command(WorkerCommand::OpenJob { job: JobId(1), spec: spec(), limits, traceparent: None });
         bench
@@ -132,16 +133,16 @@ fn output_is_kept_until_acknowledged_and_offered_again_after_a_reconnect() {
     bench.step(Event::Disconnected);
     bench.step(Event::Connected);
     match &bench.sent()[..] {
-        [WorkerEvent::Joined(hello)] => assert_eq!(hello.unacknowledged, [lease(0)]),
+        [WorkerEvent::Joined(hello)] => assert_eq!(hello.held.iter().map(|held| held.lease).collect::<Vec<_>>(), [lease(0)]),
         other => panic!("{other:?}"),
     }
-    bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000 });
+    bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000, store: uuid::Uuid::nil() });
     assert!(is_completed(&bench.sent()[0], 0));
     bench.command(WorkerCommand::AcknowledgeShard { lease: lease(0) });
     bench.step(Event::Disconnected);
     bench.step(Event::Connected);
     bench.sent();
-    bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000 });
+    bench.command(WorkerCommand::Welcome { epoch: EPOCH, lease_ttl_ms: 1000, store: uuid::Uuid::nil() });
     assert_eq!(bench.sent(), []);
 }
 
@@ -325,6 +326,6 @@ fn a_new_master_makes_running_attempts_stop() {
     bench.lease(0, ShardInput::Generated);
     bench.step(Event::Disconnected);
     bench.step(Event::Connected);
-    bench.command(WorkerCommand::Welcome { epoch: Epoch(4), lease_ttl_ms: 1000 });
+    bench.command(WorkerCommand::Welcome { epoch: Epoch(4), lease_ttl_ms: 1000, store: uuid::Uuid::nil() });
     assert!(bench.executed[0].1.control.is_cancelled());
 }

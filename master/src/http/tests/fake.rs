@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use quipu_shared::ids::{JobId, NodeId, Role};
-use quipu_shared::service::{
+use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId};
+use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, 
     ErrorKind, JobService, JobState, JobView, NodeState, NodeView, ServiceError, ShardCounts, SubmitRequest, Upload,
 };
-use quipu_shared::spec::{JobKind, JobSpec};
+use quipu_shared::spec::{ScheduleSpec, JobKind, JobSpec};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, watch};
@@ -103,6 +103,14 @@ fn view(id: JobId, spec: &JobSpec) -> JobView {
         shards: ShardCounts::default(),
         error: None,
         traceparent: None,
+        labels: Default::default(),
+        priority: 0,
+        after: Vec::new(),
+        not_before_ms: None,
+        ended_at_ms: None,
+        retries: 0,
+        retry_of: None,
+        schedule: None,
     }
 }
 
@@ -155,7 +163,8 @@ impl JobService for Fake {
         Ok(self.find(job)?.borrow().clone())
     }
 
-    async fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobView>, ServiceError> {
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        let JobQuery { after, limit, .. } = query;
         self.fail()?;
         let jobs = self.jobs.lock().unwrap();
         let above = jobs.iter().map(|job| job.borrow().clone()).filter(|view| Some(view.id) > after);
@@ -201,6 +210,48 @@ impl JobService for Fake {
         }
         self.drained.lock().unwrap().push(node);
         Ok(())
+    }
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(self.submit(request).await);
+        }
+        Ok(answers)
+    }
+
+    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn add_schedule(
+        &self,
+        _spec: ScheduleSpec,
+        _idempotency_key: Option<String>,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    }
+
+    async fn change_schedule(
+        &self,
+        _schedule: ScheduleId,
+        _change: ScheduleChange,
+    ) -> Result<ScheduleView, ServiceError> {
+        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
     }
 }
 
