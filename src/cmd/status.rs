@@ -80,7 +80,7 @@ fn count(cluster: String, nodes: &[NodeView], jobs: &[JobView]) -> Status {
     }
     for job in jobs {
         match job.state {
-            JobState::Queued => status.jobs_queued += 1,
+            JobState::Scheduled | JobState::Waiting | JobState::Queued => status.jobs_queued += 1,
             JobState::Running => status.jobs_running += 1,
             JobState::Succeeded => status.jobs_succeeded += 1,
             JobState::Failed => status.jobs_failed += 1,
