@@ -3,7 +3,11 @@
 use quipu_master::dispatcher::peers::WorkerLink;
 use quipu_master::dispatcher::{DispatcherArgs, DispatcherMessage};
 use quipu_master::jobs::admission::Admission;
-use quipu_master::service::{MasterService, ResultPlace};
+use quipu_master::disk::DiskWatch;
+use quipu_master::jobs::entry::JobTable;
+use quipu_master::jobs::opening::{JobOpener, ResultPlace};
+use quipu_master::service::{Master, MasterService};
+use quipu_master::store::{Opened, StoreError};
 use quipu_master::tree::MasterTree;
 use quipu_shared::config::{LimitsConfig, TierChoice};
 use quipu_shared::ids::{Generation, NodeId, Role, WorkerId};
@@ -34,8 +38,14 @@ pub struct Embedded {
 
 /// Why an embedded cluster can't start.
 #[derive(Debug, thiserror::Error)]
-#[error("start the embedded cluster: {0}")]
-pub struct StartError(#[from] ractor::SpawnErr);
+pub enum StartError {
+    /// An actor could not be started.
+    #[error("start the embedded cluster: {0}")]
+    Spawn(#[from] ractor::SpawnErr),
+    /// The job log in memory could not be made.
+    #[error("start the embedded cluster: {0}")]
+    Store(#[from] StoreError),
+}
 
 impl Embedded {
     /// Starts a master and a worker with this many executors; 0 means one a core.
@@ -47,18 +57,29 @@ impl Embedded {
             0 => std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
             slots => slots,
         };
-        let limits = admission(limits, true);
+        let active_max = limits.jobs_active_max;
+        let limits = Arc::new(admission(limits, true));
+        let jobs = Arc::new(JobTable::new(u64::MAX, true));
+        let table = Arc::clone(&jobs);
+        let store = Opened::in_memory().start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?;
+        let opener = JobOpener {
+            store: Arc::new(store),
+            admission: Arc::clone(&limits),
+            uploads: None,
+            results: ResultPlace::Memory,
+        };
         let args = DispatcherArgs {
             scheduler: quipu_master::scheduler::SchedulerConfig::default(),
             formula_limits: limits.formula.clone(),
-            jobs: Arc::default(),
+            jobs: Arc::clone(&jobs),
             nodes: Arc::default(),
-            epoch: Arc::new(AtomicU64::new(0)),
-            store: uuid::Uuid::new_v4(),
+            opener: opener.clone(),
+            jobs_active_max: active_max,
             jobs_kept_max: JOBS_KEPT_MAX,
+            catch_up_max: 0,
             shared_files: true,
         };
-        let (jobs, nodes) = (Arc::clone(&args.jobs), Arc::clone(&args.nodes));
+        let nodes = Arc::clone(&args.nodes);
         let master = MasterTree::start(args).await?;
         let boot_id = uuid::Uuid::new_v4();
         let identity = WorkerIdentity {
@@ -76,17 +97,15 @@ impl Embedded {
             dispatcher: master.dispatcher(),
             jobs,
             nodes,
-            admission: limits,
-            uploads: None,
-            results: ResultPlace::Memory,
-            submitting: std::sync::Mutex::default(),
+            opener,
+            disk: DiskWatch::default(),
         });
         Ok(Self { master, worker, service, introducer })
     }
 
     /// The cluster as a service.
     pub fn service(&self) -> Arc<dyn JobService> {
-        Arc::clone(&self.service) as Arc<dyn JobService>
+        Arc::new(Master(Arc::clone(&self.service)))
     }
 
     /// Stops everything; jobs that have not ended are cancelled.
@@ -101,7 +120,9 @@ impl Embedded {
 pub fn admission(limits: &LimitsConfig, shared_paths: bool) -> Admission {
     Admission {
         formula: limits.formula.clone(),
-        jobs_active_max: limits.jobs_active_max,
+        jobs_pending_max: limits.jobs_pending_max,
+        pending_bytes_max: limits.pending_bytes_max,
+        dependents_max: limits.dependents_max,
         formulas_per_job_max: limits.formulas_per_job_max,
         rows_max: limits.rows_max,
         shared_paths,

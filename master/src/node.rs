@@ -3,22 +3,29 @@
 use crate::dispatcher::peers::WorkerLink;
 use crate::dispatcher::{DispatcherArgs, DispatcherMessage};
 use crate::http::{self, HttpConfig, HttpError};
+use crate::disk::DiskWatch;
 use crate::input::uploads::Uploads;
 use crate::jobs::admission::Admission;
+use crate::jobs::entry::JobTable;
+use crate::jobs::opening::{JobOpener, ResultPlace};
 use crate::nodes::{GossipNode, NodeTable};
 use crate::scheduler::SchedulerConfig;
-use crate::service::{MasterService, ResultPlace};
+use crate::service::{Master, MasterService};
+use crate::store::{Layout, Opened, Store, StoreError};
 use crate::tree::MasterTree;
-use quipu_shared::ids::WorkerId;
+use crate::store::command::Command;
+use crate::store::reads::Reads;
+use crate::store::sequencer::unix_ms;
+use quipu_shared::ids::{JobId, WorkerId};
 use quipu_shared::link::{LinkConfig, LinkError, LinkEvent, MasterLink, PeerId};
 use quipu_shared::membership::{Gossip, GossipConfig, GossipError, GossipHandle, Member, MemberEvent, Membership};
+use quipu_shared::service::JobState;
 use quipu_shared::wire::WorkerCommand;
 use ractor::ActorRef;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,14 +44,22 @@ pub struct MasterNodeConfig {
     pub scheduler: SchedulerConfig,
     /// What is admitted.
     pub admission: Admission,
-    /// Where uploads and results are spooled.
+    /// Where jobs, uploads and results are kept.
     pub data_dir: PathBuf,
+    /// Bytes that must stay free on its disk.
+    pub disk_free_min_bytes: u64,
     /// Bytes of one upload.
     pub upload_bytes_max: u64,
     /// Bytes of one job's results.
     pub job_spool_bytes_max: u64,
+    /// Jobs that are served at once.
+    pub jobs_active_max: usize,
     /// Ended jobs that clients can still ask for.
     pub jobs_kept_max: usize,
+    /// How long these are kept.
+    pub retention_ms: u64,
+    /// Runs of a schedule that are made up for at most.
+    pub catch_up_max: u32,
 }
 
 /// Why a master can't start or go on.
@@ -59,14 +74,9 @@ pub enum MasterNodeError {
     /// HTTP.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The data folder.
-    #[error("use the data folder {path}: {source}")]
-    DataDir {
-        /// Which one.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    /// The job log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// An actor could not be started.
     #[error("start the master's actors: {0}")]
     Spawn(#[from] ractor::SpawnErr),
@@ -92,28 +102,38 @@ impl MasterNode {
     /// # Errors
     /// Where an address can't be bound or the data folder can't be used.
     pub async fn start(mut config: MasterNodeConfig) -> Result<Self, MasterNodeError> {
-        let (uploads, spool) = open_data_dir(&config.data_dir, config.upload_bytes_max)?;
+        let jobs = Arc::new(JobTable::new(config.retention_ms, false));
+        let store = open_store(&config.data_dir, &jobs)?;
+        let layout = Layout::new(&config.data_dir);
+        let uploads = Uploads::open(layout.uploads(), config.upload_bytes_max)
+            .map_err(|error| StoreError::io("open the folder of uploads", layout.uploads(), error))?;
+        let opener = JobOpener {
+            store,
+            admission: Arc::new(config.admission),
+            uploads: Some(Arc::new(uploads)),
+            results: ResultPlace::Disk { folder: layout.results(), job_bytes_max: config.job_spool_bytes_max },
+        };
         let args = DispatcherArgs {
             scheduler: config.scheduler,
-            formula_limits: config.admission.formula.clone(),
-            jobs: Arc::default(),
+            formula_limits: opener.admission.formula.clone(),
+            jobs: Arc::clone(&jobs),
             nodes: Arc::default(),
-            epoch: Arc::new(AtomicU64::new(0)),
-            store: uuid::Uuid::new_v4(),
+            opener: opener.clone(),
+            jobs_active_max: config.jobs_active_max,
             jobs_kept_max: config.jobs_kept_max,
+            catch_up_max: config.catch_up_max,
             shared_files: false,
         };
-        let (jobs, nodes) = (Arc::clone(&args.jobs), Arc::clone(&args.nodes));
+        let nodes = Arc::clone(&args.nodes);
         let tree = MasterTree::start(args).await?;
         let service = Arc::new(MasterService {
             dispatcher: tree.dispatcher(),
             jobs,
             nodes: Arc::clone(&nodes),
-            admission: config.admission,
-            uploads: Some(Arc::new(uploads)),
-            results: ResultPlace::Spool { folder: spool, job_bytes_max: config.job_spool_bytes_max },
-            submitting: std::sync::Mutex::default(),
+            opener,
+            disk: DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes),
         });
+        let service = Arc::new(Master(service));
         let link = Arc::new(MasterLink::start(config.rpc, config.link).await?);
         let http_stop = CancellationToken::new();
         let (http_addr, http_task) = http::serve(config.http, service, http_stop.clone().cancelled_owned()).await?;
@@ -142,7 +162,7 @@ impl MasterNode {
         self.gossip.local_addr()
     }
 
-    /// Serves until `shutdown` resolves. Jobs that have not ended are cancelled then.
+    /// Serves until `shutdown` resolves. Jobs that have not ended stay in the data folder.
     ///
     /// # Errors
     /// Where the supervisor gives up.
@@ -166,17 +186,43 @@ impl MasterNode {
     }
 }
 
-/// Makes the folders, and empties the spool: results of an earlier start have no job any more.
-fn open_data_dir(data_dir: &Path, upload_bytes_max: u64) -> Result<(Uploads, PathBuf), MasterNodeError> {
-    let trouble = |source| MasterNodeError::DataDir { path: data_dir.to_owned(), source };
-    let uploads = Uploads::open(data_dir.join("uploads"), upload_bytes_max).map_err(trouble)?;
-    let spool = data_dir.join("spool");
-    match std::fs::remove_dir_all(&spool) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(trouble(error)),
-        _ => {}
+/// Opens the job log of a data folder, takes every job into the table, and removes results that belong to none.
+fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>) -> Result<Arc<Store>, StoreError> {
+    let opened = Opened::on_disk(data_dir)?;
+    let mut count = 0_u64;
+    opened.jobs(None, false, &mut |job, record| {
+        jobs.index(|index| index.note(job, Some(&record)));
+        count += 1;
+        true
+    })?;
+    let waited_for = opened.waited_for()?;
+    let table = Arc::clone(jobs);
+    let store = Arc::new(opened.start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?);
+    // A chain of jobs whose first one failed may have been left half settled.
+    let ended = |job: &JobId| jobs.index(|index| index.state(*job)).is_none_or(JobState::is_final);
+    let now_ms = unix_ms();
+    let settle: Vec<Command> =
+        waited_for.into_iter().filter(ended).map(|job| Command::Settle { job, now_ms }).collect();
+    if !settle.is_empty() {
+        store.propose(settle, Box::new(|_| {}));
     }
-    std::fs::create_dir_all(&spool).map_err(trouble)?;
-    Ok((uploads, spool))
+    remove_orphans(&Layout::new(data_dir).results(), jobs);
+    tracing::info!(jobs = count, store = %store.id(), path = %data_dir.display(), "job log opened");
+    Ok(store)
+}
+
+/// Removes files of results whose job is gone, or has none.
+fn remove_orphans(results: &std::path::Path, jobs: &JobTable) {
+    let Ok(files) = std::fs::read_dir(results) else { return };
+    for file in files.flatten() {
+        let job = file.file_name().to_str().and_then(|name| name.parse().ok()).map(JobId);
+        let state = job.and_then(|job| jobs.index(|index| index.state(job)));
+        if matches!(state, None | Some(JobState::Failed | JobState::Cancelled))
+            && let Err(error) = std::fs::remove_file(file.path())
+        {
+            tracing::warn!(error = %error, path = %file.path().display(), "remove results without a job");
+        }
+    }
 }
 
 /// A worker on the other end of a link.

@@ -1,21 +1,27 @@
 //! The master as a service: the one way in for clients, within the process and over HTTP.
 
 use crate::dispatcher::DispatcherMessage;
-use crate::input::table_index::TableIndex;
-use crate::input::uploads::Uploads;
 use crate::jobs::admission::{Admission, Admitted};
 use crate::jobs::entry::{JobEntry, JobTable};
+use crate::jobs::opening::{JobOpener, error, gone, new_job, no_uploads, store_error};
 use crate::jobs::results::ResultLog;
+use crate::jobs::view::view_of;
 use crate::nodes::NodeTable;
+use crate::store::Store;
+use crate::store::command::{Command, Outcome};
+use crate::store::reads::Reads;
+use crate::store::sequencer::unix_ms;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
-use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, ErrorKind, JobService, JobView, NodeView, ServiceError, SubmitRequest, Upload};
-use quipu_shared::spec::{ScheduleSpec, JobKind, TableInput};
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
+    SubmitRequest, Upload,
+};
+use quipu_shared::spec::{JobKind, JobSpec, ScheduleSpec, TableInput};
 use ractor::ActorRef;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -23,20 +29,8 @@ use tokio::sync::watch;
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 /// How long the dispatcher may take to answer.
 const DISPATCHER_PATIENCE_MS: u64 = 10_000;
-
-/// Where results wait for their readers.
-#[derive(Clone, Debug)]
-pub enum ResultPlace {
-    /// In memory, for one reader: an embedded master, whose client is in the same process.
-    Memory,
-    /// In a folder.
-    Spool {
-        /// The folder, which exists.
-        folder: PathBuf,
-        /// Largest results of one job.
-        job_bytes_max: u64,
-    },
-}
+/// Jobs that are looked at before a list is asked for more room.
+const LIST_CHUNK: usize = 256;
 
 /// What the service is made of.
 pub struct MasterService {
@@ -46,14 +40,10 @@ pub struct MasterService {
     pub jobs: Arc<JobTable>,
     /// The nodes.
     pub nodes: Arc<NodeTable>,
-    /// What is admitted.
-    pub admission: Admission,
-    /// Where uploads are kept; an embedded master takes none.
-    pub uploads: Option<Arc<Uploads>>,
-    /// Where results wait.
-    pub results: ResultPlace,
-    /// Serialises submissions, so that one idempotency key gives one job.
-    pub submitting: Mutex<()>,
+    /// The job log, what is admitted, and where uploads and results are.
+    pub opener: JobOpener,
+    /// Whether the disk has room.
+    pub disk: crate::disk::DiskWatch,
 }
 
 impl MasterService {
@@ -70,191 +60,390 @@ impl MasterService {
             .map_err(|_| error(ErrorKind::Busy, "restarting", "the master's dispatcher is restarting".into()))
     }
 
-    fn entry(&self, job: JobId) -> Result<Arc<JobEntry>, ServiceError> {
-        self.jobs.get(job).ok_or_else(|| {
-            error(
-                ErrorKind::NotFound,
-                "unknown_job",
-                format!("there is no job {job}; `quipu job list` shows those there are"),
-            )
-        })
+    fn store(&self) -> &Arc<Store> {
+        &self.opener.store
     }
 
-    /// The file of a table, where it is one that this master may read.
-    fn table_path(&self, input: &TableInput) -> Result<PathBuf, ServiceError> {
-        match (input, &self.uploads) {
-            (TableInput::Shared { path }, _) => Ok(PathBuf::from(path)),
-            (TableInput::Uploaded { digest }, Some(uploads)) => uploads.path(digest).ok_or_else(|| {
-                error(
-                    ErrorKind::NotFound,
-                    "unknown_upload",
-                    format!("there is no upload {digest:.80}; upload the table first"),
-                )
-            }),
-            (TableInput::Uploaded { .. }, None) => Err(no_uploads()),
+    fn admission(&self) -> &Admission {
+        &self.opener.admission
+    }
+
+    /// A job as it is, served or not.
+    fn view(&self, job: JobId) -> Result<JobView, ServiceError> {
+        if let Some(entry) = self.jobs.get(job) {
+            return Ok(entry.view());
+        }
+        let record = self.store().job(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
+        Ok(view_of(job, &record))
+    }
+
+    /// A job's spec.
+    fn spec(&self, job: JobId) -> Result<JobSpec, ServiceError> {
+        match self.jobs.get(job) {
+            Some(entry) => Ok((*entry.admitted.spec).clone()),
+            None => self.opener.spec(job),
         }
     }
 
-    fn accept(&self, admitted: Admitted, request: SubmitRequest) -> Result<JobId, ServiceError> {
-        let id = self.jobs.next_id();
-        let index = match &admitted.spec.kind {
-            JobKind::Map { input, schema, .. } => {
-                Some(Arc::new(TableIndex::new(self.table_path(input)?, schema.clone())))
-            }
-            _ => None,
-        };
-        let header = Bytes::from(admitted.header.clone());
-        let results = match &self.results {
-            ResultPlace::Spool { folder, job_bytes_max } if admitted.reducers.is_none() => {
-                let path = folder.join(format!("results-{id}"));
-                let log = ResultLog::spooled(header, &path, *job_bytes_max).map_err(|cause| {
-                    error(ErrorKind::Internal, "spool_write", format!("create {}: {cause}", path.display()))
-                })?;
-                // The open file is all that is needed; without a name it can't be left behind.
-                if let Err(cause) = std::fs::remove_file(&path) {
-                    tracing::warn!(error = %cause, path = %path.display(), "unlink a spool file");
+    /// Checks a request and makes the command that accepts it.
+    fn prepare(&self, request: SubmitRequest, retry_of: Option<JobId>) -> Result<(Command, Admitted), ServiceError> {
+        let admitted = self.admission().admit(&request.spec)?;
+        if let JobKind::Map { input: input @ TableInput::Uploaded { .. }, .. } = &request.spec.kind {
+            self.opener.table_path(input)?;
+        }
+        let mut new = new_job(&request.spec, &admitted, unix_ms(), self.admission().dependents_max)?;
+        new.facts.traceparent = request.traceparent;
+        new.facts.idempotency_key = request.idempotency_key;
+        new.facts.retry_of = retry_of;
+        if !self.store().is_durable() {
+            new.spec = Bytes::new();
+        }
+        Ok((Command::Submit(Box::new(new)), admitted))
+    }
+
+    /// Submits many, with one wait for the disk.
+    async fn accept(
+        &self,
+        requests: Vec<(SubmitRequest, Option<JobId>)>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        self.disk.check()?;
+        self.store().check_room().map_err(store_error)?;
+        self.admission().check_room(&self.jobs, requests.len())?;
+        let (mut answers, mut commands, mut places) = (Vec::with_capacity(requests.len()), Vec::new(), Vec::new());
+        for (request, retry_of) in requests {
+            match self.prepare(request, retry_of) {
+                Ok((command, admitted)) => {
+                    places.push((answers.len(), admitted));
+                    commands.push(command);
+                    // Decided below.
+                    answers.push(Err(error(ErrorKind::Internal, "undecided", "the store gave no answer".into())));
                 }
-                log
+                Err(refused) => answers.push(Err(refused)),
             }
-            _ => {
-                let dispatcher = self.dispatcher.clone();
-                ResultLog::ephemeral(header, move |row| {
-                    if let Some(dispatcher) = &*dispatcher.borrow() {
-                        // A dispatcher that is gone is started again with a fresh window.
-                        let _ = dispatcher.cast(DispatcherMessage::ResultsTaken(id, row));
-                    }
-                })
+        }
+        let outcomes = self.store().decide(commands).await.map_err(store_error)?;
+        let mut submitted = Vec::new();
+        for (outcome, (place, admitted)) in outcomes.into_iter().zip(places) {
+            if let Outcome::Accepted(job) = outcome {
+                submitted.push((job, Some(Box::new(admitted))));
             }
+            answers[place] = accepted(outcome);
+        }
+        if !submitted.is_empty()
+            && let Some(dispatcher) = &*self.dispatcher.borrow()
+        {
+            // One that is gone is started again, and finds what is queued.
+            let _ = dispatcher.cast(DispatcherMessage::Submitted(submitted));
+        }
+        Ok(answers)
+    }
+
+    /// The jobs that fit a query, of which chunk after chunk is looked at.
+    fn list(&self, query: &JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        let (mut found, mut after) = (Vec::new(), query.after);
+        // Running is not durable: such a job is queued as far as the index knows.
+        let may_be = |state: JobState| {
+            query.states.is_empty()
+                || query.states.contains(&state)
+                || (state == JobState::Queued && query.states.contains(&JobState::Running))
         };
-        let entry = Arc::new(JobEntry::new(id, admitted, request.traceparent, Arc::new(results), index));
-        self.jobs.insert(Arc::clone(&entry), request.idempotency_key);
-        self.tell(DispatcherMessage::Submit(entry))?;
-        Ok(id)
+        loop {
+            let chunk: Vec<JobId> = self.jobs.index(|index| {
+                let ids = index.after(after, query.newest_first).filter(|(_, state)| may_be(*state));
+                ids.map(|(job, _)| job).take(LIST_CHUNK.max(query.limit)).collect()
+            });
+            let Some(last) = chunk.last() else { return Ok(found) };
+            after = Some(*last);
+            for job in chunk {
+                // One that was forgotten meanwhile is not listed.
+                let Ok(view) = self.view(job) else { continue };
+                let fits = (query.states.is_empty() || query.states.contains(&view.state))
+                    && query.name.as_ref().is_none_or(|name| view.name.as_ref() == Some(name))
+                    && query.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value));
+                if fits {
+                    found.push(view);
+                    if found.len() >= query.limit {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a job is served or has ended; gives its entry where there is one.
+    async fn until_served(self: &Arc<Self>, job: JobId) -> Result<Option<Arc<JobEntry>>, ServiceError> {
+        loop {
+            let bell = self.jobs.bell(job);
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if let Some(entry) = self.jobs.get(job) {
+                return Ok(Some(entry));
+            }
+            if self.view(job)?.state.is_final() {
+                return Ok(None);
+            }
+            rung.await;
+        }
     }
 }
 
+/// What became of a submission.
+fn accepted(outcome: Outcome) -> Result<JobId, ServiceError> {
+    match outcome {
+        Outcome::Accepted(job) => Ok(job),
+        Outcome::Known(id) => Ok(JobId(id)),
+        Outcome::KeyReused(id) => Err(error(
+            ErrorKind::Conflict,
+            "idempotency_key_reused",
+            format!("this idempotency key was used for job {id} with another body; choose a new key"),
+        )),
+        Outcome::Unknown => Err(error(
+            ErrorKind::NotFound,
+            "unknown_dependency",
+            "a job that this one is to wait for is not there; `quipu job list` shows those there are".into(),
+        )),
+        Outcome::TooManyDependents(job) => Err(error(
+            ErrorKind::TooLarge,
+            "too_many_dependents",
+            format!("too many jobs wait for job {job} already (limits.dependents_max)"),
+        )),
+        other => Err(error(ErrorKind::Internal, "store", format!("the store answered {other:?}"))),
+    }
+}
+
+/// A service that can be had by its streams too.
+#[derive(Clone)]
+pub struct Master(pub Arc<MasterService>);
+
 #[async_trait]
-impl JobService for MasterService {
+impl JobService for Master {
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
-        let admitted = self.admission.admit(&request.spec)?;
-        let _one_at_a_time = self.submitting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = request.idempotency_key.as_deref().and_then(|key| self.jobs.by_key(key)) {
-            if *known.admitted.spec == request.spec {
-                return Ok(known.id);
-            }
-            return Err(error(
-                ErrorKind::Conflict,
-                "idempotency_key_reused",
-                format!("this idempotency key was used for job {} with another body; choose a new key", known.id),
-            ));
+        one(self.0.accept(vec![(request, None)]).await?)
+    }
+
+    async fn submit_batch(
+        &self,
+        requests: Vec<SubmitRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        self.0.accept(requests.into_iter().map(|request| (request, None)).collect()).await
+    }
+
+    async fn retry(&self, job: JobId, idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        let view = self.0.view(job)?;
+        if !view.state.is_final() {
+            return Err(not_ended(job, view.state));
         }
-        self.admission.check_room(&self.jobs)?;
-        self.accept(admitted, request)
+        let mut spec = self.0.spec(job)?;
+        // It runs now, whatever the first one waited for.
+        (spec.queue.not_before_ms, spec.queue.after) = (None, Vec::new());
+        let request = SubmitRequest { spec, traceparent: view.traceparent, idempotency_key };
+        one(self.0.accept(vec![(request, Some(job))]).await?)
+    }
+
+    async fn forget(&self, job: JobId) -> Result<(), ServiceError> {
+        let outcome = self.0.store().decide(vec![Command::Forget { job }]).await.map_err(store_error)?;
+        match outcome[..] {
+            [Outcome::Done] => {
+                self.0.opener.remove_results(job);
+                Ok(())
+            }
+            [Outcome::NotEnded] => Err(not_ended(job, self.0.view(job)?.state)),
+            _ => Err(gone(job)),
+        }
+    }
+
+    async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
+        let view = self.0.view(job)?;
+        if self.0.jobs.get(job).is_some() && !view.state.is_final() {
+            let lines = ractor::call_t!(self.0.dispatcher()?, DispatcherMessage::Explain, DISPATCHER_PATIENCE_MS, job);
+            return lines.map_err(|_| error(ErrorKind::Busy, "restarting", "the dispatcher does not answer".into()));
+        }
+        Ok(self.0.explain_unserved(&view))
     }
 
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
-        self.entry(job)?;
-        self.tell(DispatcherMessage::Cancel(job))
+        self.0.view(job)?;
+        self.0.tell(DispatcherMessage::Cancel(job))
     }
 
     async fn job(&self, job: JobId) -> Result<JobView, ServiceError> {
-        Ok(self.entry(job)?.view())
+        self.0.view(job)
     }
 
     async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
-        let JobQuery { after, limit, .. } = query;
-        Ok(self.jobs.after(after, limit).iter().map(|entry| entry.view()).collect())
+        self.0.list(&query)
     }
 
     async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
-        let entry = self.entry(job)?;
-        let changes = entry.subscribe();
-        let begin = (entry, changes, true, false);
-        Ok(stream::unfold(begin, |(entry, mut changes, first, ended)| async move {
-            if ended {
-                return None;
-            }
-            if !first {
-                changes.changed().await.ok()?;
-                if !changes.borrow().state.is_final() {
-                    tokio::time::sleep(WATCH_PERIOD).await;
-                }
-            }
-            let view = entry.timed(changes.borrow_and_update().clone());
-            let ended = view.state.is_final();
-            Some((view, (entry, changes, false, ended)))
+        let first = self.0.view(job)?;
+        let begin = Watching { service: Arc::clone(&self.0), job, first: Some(first), entry: None, ended: false };
+        Ok(stream::unfold(begin, |mut watching| async move {
+            let view = watching.next().await?;
+            Some((view, watching))
         })
         .boxed())
     }
 
     async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
-        self.entry(job)?.results.read()
+        let view = self.0.view(job)?;
+        if let Some(entry) = self.0.jobs.get(job) {
+            return entry.results.read();
+        }
+        if view.state.is_final() {
+            return self.0.ended_results(job);
+        }
+        let service = Arc::clone(&self.0);
+        let rows = stream::once(async move {
+            match service.until_served(job).await? {
+                Some(entry) => entry.results.read(),
+                None => service.ended_results(job),
+            }
+        });
+        Ok(rows.try_flatten().boxed())
     }
 
     async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError> {
-        match &self.uploads {
+        self.0.disk.check()?;
+        match &self.0.opener.uploads {
             Some(uploads) => uploads.receive(bytes).await,
             None => Err(no_uploads()),
         }
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
-        Ok(self.nodes.all())
+        Ok(self.0.nodes.all())
     }
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
-        ractor::call_t!(self.dispatcher()?, DispatcherMessage::Drain, DISPATCHER_PATIENCE_MS, node)
+        ractor::call_t!(self.0.dispatcher()?, DispatcherMessage::Drain, DISPATCHER_PATIENCE_MS, node)
             .map_err(|_| error(ErrorKind::Busy, "restarting", "the master's dispatcher does not answer".into()))?
-    }
-    async fn submit_batch(
-        &self,
-        requests: Vec<SubmitRequest>,
-    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for request in requests {
-            answers.push(self.submit(request).await);
-        }
-        Ok(answers)
-    }
-
-    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
-    }
-
-    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
-    }
-
-    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
     }
 
     async fn add_schedule(
         &self,
-        _spec: ScheduleSpec,
-        _idempotency_key: Option<String>,
+        spec: ScheduleSpec,
+        idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        self.0.add_schedule(spec, idempotency_key).await
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        self.0.schedules()
     }
 
     async fn change_schedule(
         &self,
-        _schedule: ScheduleId,
-        _change: ScheduleChange,
+        schedule: ScheduleId,
+        change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        self.0.change_schedule(schedule, change).await
     }
 }
 
-fn no_uploads() -> ServiceError {
-    error(ErrorKind::Usage, "no_uploads", "an embedded cluster reads files itself and takes no uploads".into())
+impl MasterService {
+    /// The results of a job that is not served any more.
+    fn ended_results(
+        &self,
+        job: JobId,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        let record = self.store().job(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
+        if let Some(error) = record.error.filter(|_| record.state != JobState::Succeeded) {
+            return Ok(stream::iter([Err(error.into())]).boxed());
+        }
+        let head = self.store().result(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
+        let place = self.opener.place(job).ok_or_else(|| gone(job))?;
+        Arc::new(ResultLog::ended(place, head).map_err(store_error)?).read()
+    }
+
+    /// Why a job that is not served stands where it stands.
+    fn explain_unserved(&self, view: &JobView) -> Vec<String> {
+        match view.state {
+            JobState::Scheduled => {
+                let at_ms = view.not_before_ms.unwrap_or_default();
+                let in_ms = at_ms.saturating_sub(unix_ms());
+                let mut lines = vec![format!("waits for its time, {}.{:03} s from now", in_ms / 1000, in_ms % 1000)];
+                lines.extend(view.error.iter().map(|error| format!("it is tried again after: {}", error.message)));
+                lines
+            }
+            JobState::Waiting => view
+                .after
+                .iter()
+                .filter_map(|other| Some((other, self.view(other.job).ok()?)))
+                .filter(|(_, other)| !other.state.is_final())
+                .map(|(dependency, other)| format!("waits for job {}, which is {}", dependency.job, other.state.name()))
+                .collect(),
+            JobState::Queued | JobState::Running => {
+                let (ahead, active) = self.jobs.index(|index| (index.ahead_of(view.id), index.active_count()));
+                vec![format!(
+                    "waits for its turn: {ahead} jobs are ahead of it, {active} are served (limits.jobs_active_max)"
+                )]
+            }
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
+                let mut lines = vec![format!("it has ended: {}", view.state.name())];
+                lines.extend(view.error.iter().map(|error| format!("{} ({})", error.message, error.code)));
+                lines
+            }
+        }
+    }
 }
 
-fn error(kind: ErrorKind, code: &str, message: String) -> ServiceError {
-    let retry_after_s = (kind == ErrorKind::Busy).then_some(1);
-    ServiceError { kind, code: code.into(), message, place: None, retry_after_s }
+/// A stream of a job's views, over the times in which it is served and those in which it is not.
+struct Watching {
+    service: Arc<MasterService>,
+    job: JobId,
+    first: Option<JobView>,
+    entry: Option<(Arc<JobEntry>, watch::Receiver<JobView>)>,
+    ended: bool,
+}
+
+impl Watching {
+    async fn next(&mut self) -> Option<JobView> {
+        if self.ended {
+            return None;
+        }
+        let view = match self.first.take() {
+            Some(view) => view,
+            None => self.change().await?,
+        };
+        self.ended = view.state.is_final();
+        Some(view)
+    }
+
+    async fn change(&mut self) -> Option<JobView> {
+        loop {
+            let Some((entry, changes)) = &mut self.entry else {
+                match self.service.until_served(self.job).await.ok()? {
+                    Some(entry) => {
+                        let changes = entry.subscribe();
+                        self.entry = Some((Arc::clone(&entry), changes));
+                        return Some(entry.view());
+                    }
+                    None => return self.service.view(self.job).ok(),
+                }
+            };
+            // A job that is tried again has an end, and then another entry.
+            let waits_again = entry.view().state == JobState::Scheduled;
+            if waits_again {
+                self.entry = None;
+                continue;
+            }
+            changes.changed().await.ok()?;
+            if !changes.borrow().state.is_final() {
+                tokio::time::sleep(WATCH_PERIOD).await;
+            }
+            let view = entry.timed(changes.borrow_and_update().clone());
+            return Some(view);
+        }
+    }
+}
+
+fn one(answers: Vec<Result<JobId, ServiceError>>) -> Result<JobId, ServiceError> {
+    let undecided = || error(ErrorKind::Internal, "undecided", "the store gave no answer".into());
+    answers.into_iter().next().unwrap_or_else(|| Err(undecided()))
+}
+
+fn not_ended(job: JobId, state: JobState) -> ServiceError {
+    let message = format!("job {job} is {}; cancel it first, or wait for its end", state.name());
+    error(ErrorKind::Conflict, "job_not_ended", message)
 }

@@ -133,7 +133,11 @@ impl MasterArgs {
             data_dir: data_dir.unwrap_or_default(),
             upload_bytes_max: config.limits.upload_bytes_max,
             job_spool_bytes_max: config.limits.job_spool_bytes_max,
+            disk_free_min_bytes: config.limits.disk_free_min_bytes,
+            jobs_active_max: config.limits.jobs_active_max,
             jobs_kept_max: config.limits.jobs_kept_max,
+            retention_ms: config.limits.retention_ms,
+            catch_up_max: config.limits.catch_up_max,
         })
         .await
         .map_err(|error| failed(&error))?;

@@ -2,17 +2,28 @@
 //!
 //! Owned by the master's supervisor. It converts messages to events, calls [`Scheduler::step`] and carries out the
 //! effects in order: a record before its acknowledgement. When it dies it is started again under a new epoch and takes
-//! its jobs from the table, with the shards that are recorded; workers are welcomed again under that epoch.
+//! its jobs from the table, with the shards that are recorded; workers are welcomed again under that epoch. A master
+//! that is started again has an empty table, and serves what the store has queued.
 
+mod chores;
 mod effects;
+mod ending;
 mod fetches;
 pub mod peers;
+mod recording;
+mod serving;
 
 use crate::input::table_index::IndexProgress;
-use crate::jobs::entry::{CompletedShard, JobEntry, JobTable};
+use crate::jobs::admission::Admitted;
+use crate::jobs::entry::{JobEntry, JobTable};
+use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, Millis, RowRange, Scheduler, SchedulerConfig};
+use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
+use crate::store::command::{Command, Outcome};
+use crate::store::record::OutputRecord;
+use crate::store::{Store, StoreError};
+use chores::Chores;
 use fetches::Fetches;
 use peers::{Peers, WorkerLink};
 use quipu_shared::formula::FormulaLimits;
@@ -20,9 +31,9 @@ use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
 use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use recording::{InHand, RecordedShard, Recording};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -43,20 +54,45 @@ pub struct DispatcherArgs {
     pub jobs: Arc<JobTable>,
     /// What clients see of the nodes.
     pub nodes: Arc<NodeTable>,
-    /// Epoch of the last incarnation.
-    pub epoch: Arc<AtomicU64>,
-    /// Ended jobs that are kept for clients to look at.
+    /// The job log, and what jobs are opened with.
+    pub opener: JobOpener,
+    /// Jobs that are served at once.
+    pub jobs_active_max: usize,
+    /// Ended jobs that are kept at most.
     pub jobs_kept_max: usize,
+    /// Runs of a schedule that are made up for at most.
+    pub catch_up_max: u32,
     /// Whether workers open a table's file themselves, by its path.
     pub shared_files: bool,
-    /// Names the store that the jobs are in.
-    pub store: uuid::Uuid,
+}
+
+impl DispatcherArgs {
+    fn store(&self) -> &Arc<Store> {
+        &self.opener.store
+    }
 }
 
 /// Messages to the dispatcher.
 pub enum DispatcherMessage {
-    /// Schedule a job that is in the table.
-    Submit(Arc<JobEntry>),
+    /// Jobs are in the store; those that were just admitted need not be read again.
+    Submitted(Vec<(JobId, Option<Box<Admitted>>)>),
+    /// A job has been opened to be served, or can't be.
+    Opened(JobId, Result<Arc<JobEntry>, ServiceError>),
+    /// A completion is durable, or not wanted.
+    Recorded(Box<RecordedShard>, Result<Outcome, StoreError>),
+    /// A job's end is durable.
+    Concluded(JobId, Result<Outcome, StoreError>),
+    /// What was due by time is done.
+    ChoresDone {
+        /// Jobs that are forgotten.
+        forgotten: Vec<JobId>,
+        /// Whether there may be more.
+        more: bool,
+    },
+    /// Time to look at what is due.
+    Tick,
+    /// Say why a job stands where it stands.
+    Explain(JobId, RpcReplyPort<Vec<String>>),
     /// Cancel a job.
     Cancel(JobId),
     /// Ask a worker to leave.
@@ -81,8 +117,8 @@ pub enum DispatcherMessage {
         busy_us: u64,
         /// Counts and errors of the shard.
         output: ShardOutput,
-        /// Where its rows are.
-        stored: Result<Stored, ServiceError>,
+        /// Where its rows are, and what its record says of that.
+        stored: Result<(Stored, OutputRecord), ServiceError>,
     },
     /// A chunk of a table was read for a worker.
     InputRead {
@@ -117,7 +153,18 @@ pub struct DispatcherState {
     peers: Peers,
     fetches: Fetches,
     /// Outputs that are in hand while the scheduler decides about them.
-    in_hand: BTreeMap<Lease, (ShardOutput, Option<Stored>)>,
+    in_hand: BTreeMap<Lease, InHand>,
+    /// Completions on their way into the store.
+    recording: Recording,
+    /// Ends that wait for completions on their way.
+    pending_ends: BTreeMap<JobId, JobOutcome>,
+    /// Jobs whose end is on its way into the store.
+    ending: BTreeMap<JobId, ending::Ending>,
+    /// Admitted jobs that have not had their turn.
+    fresh: BTreeMap<JobId, Box<Admitted>>,
+    /// Jobs that are being opened, and whether they were cancelled meanwhile.
+    opening: BTreeMap<JobId, bool>,
+    chores: Chores,
     /// Shards that are leased: first row and number of rows by attempt.
     leased: BTreeMap<Lease, (u64, u64)>,
     /// Rows done so far of attempts that run.
@@ -143,7 +190,7 @@ impl DispatcherState {
         self.effects = effects;
     }
 
-    fn schedule(&mut self, entry: &Arc<JobEntry>, recovered: bool) {
+    fn schedule(&mut self, entry: &Arc<JobEntry>) {
         let mut plan = entry.admitted.plan.clone();
         let now = self.now();
         plan.deadline_at = entry.admitted.spec.deadline_ms.map(|ms| {
@@ -152,17 +199,17 @@ impl DispatcherState {
         });
         plan.up_to_row = self.window(entry, 0);
         let job = entry.id;
-        if recovered {
-            let done = {
-                let recorded = entry.recorded();
-                let range = |done: &CompletedShard| RowRange { first_row: done.first_row, rows: done.rows };
-                Done {
-                    ranges: recorded.shards.iter().map(range).collect(),
-                    shards: recorded.shards.len() as u64,
-                    next_shard: recorded.shards.iter().map(|done| done.shard.0 + 1).max().unwrap_or(0),
-                    failed_row: entry.view().row_errors.first().map(|error| error.row).filter(|_| plan.fail_fast),
-                }
-            };
+        let done = {
+            let progress = &entry.recorded().progress;
+            let range = |&(first_row, end_row): &(u64, u64)| RowRange { first_row, rows: end_row - first_row };
+            Done {
+                ranges: progress.ranges.iter().map(range).collect(),
+                shards: progress.shards,
+                next_shard: progress.next_shard,
+                failed_row: progress.errors.first().map(|error| error.row).filter(|_| plan.fail_fast),
+            }
+        };
+        if done.shards > 0 {
             self.step(Event::JobRecovered { job, plan, done });
         } else {
             self.step(Event::JobSubmitted { job, plan });
@@ -188,7 +235,7 @@ impl DispatcherState {
 
     /// The row up to which shards may be leased when the reader has taken rows up to `taken`.
     fn window(&self, entry: &JobEntry, taken: u64) -> u64 {
-        if entry.results.is_spooled() || entry.admitted.reducers.is_some() {
+        if entry.results.is_on_disk() || entry.admitted.reducers.is_some() {
             return u64::MAX;
         }
         let rows = RESULT_WINDOW_BYTES / entry.admitted.row_bytes.max(1);
@@ -282,7 +329,7 @@ impl DispatcherState {
         peer.opened.clear();
         peer.draining = false;
         let lease_ttl_ms = self.args.scheduler.lease_ttl_ms;
-        let store = self.args.store;
+        let store = self.args.store().id();
         peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms, store });
         self.args.nodes.joined(&hello);
         let held = if hello.store == Some(store) { hello.held } else { Vec::new() };
@@ -331,7 +378,9 @@ impl Actor for Dispatcher {
         myself: ActorRef<DispatcherMessage>,
         args: DispatcherArgs,
     ) -> Result<DispatcherState, ActorProcessingErr> {
-        let epoch = Epoch(args.epoch.fetch_add(1, Ordering::SeqCst) + 1);
+        let began = args.store().decide(vec![Command::BeginLeader]).await?;
+        let [Outcome::Leading(epoch)] = began[..] else { return Err("the store did not let this master lead".into()) };
+        args.jobs.take_schedules_changed();
         let mut state = DispatcherState {
             scheduler: Scheduler::new(epoch, args.scheduler.clone()),
             args,
@@ -341,15 +390,19 @@ impl Actor for Dispatcher {
             peers: Peers::default(),
             fetches: Fetches::default(),
             in_hand: BTreeMap::new(),
+            recording: Recording::default(),
+            pending_ends: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            chores: Chores::default(),
             leased: BTreeMap::new(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
             timer: None,
             effects: Vec::new(),
         };
-        for entry in state.args.jobs.active() {
-            state.schedule(&entry, true);
-        }
+        state.take_over()?;
         Ok(state)
     }
 
@@ -360,11 +413,17 @@ impl Actor for Dispatcher {
         state: &mut DispatcherState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            DispatcherMessage::Submit(entry) => {
-                tracing::info!(job_id = %entry.id, kind = entry.admitted.spec.kind.name(), trace_id = entry.trace_id(), "job accepted");
-                state.schedule(&entry, false);
+            DispatcherMessage::Submitted(jobs) => state.submitted(jobs),
+            DispatcherMessage::Opened(job, opened) => state.opened(job, opened),
+            DispatcherMessage::Recorded(shard, outcome) => state.recorded(*shard, outcome),
+            DispatcherMessage::Concluded(job, outcome) => state.concluded(job, outcome),
+            DispatcherMessage::ChoresDone { forgotten, more } => state.chores_done(&forgotten, more),
+            DispatcherMessage::Tick => state.do_chores(),
+            DispatcherMessage::Explain(job, reply) => {
+                // A caller that is gone has no use for the answer.
+                let _ = reply.send(state.scheduler.explain(job));
             }
-            DispatcherMessage::Cancel(job) => state.step(Event::JobCancelled { job }),
+            DispatcherMessage::Cancel(job) => state.cancel(job),
             DispatcherMessage::Drain(node, reply) => {
                 // A caller that is gone has no use for the answer.
                 let _ = reply.send(state.drain(&node));
@@ -396,10 +455,9 @@ impl Actor for Dispatcher {
                     state.step(Event::WindowMoved { job, up_to_row });
                 }
             }
-            DispatcherMessage::OutputStored { worker, lease, busy_us, output, stored } => match stored {
-                Ok(stored) => state.have(worker, lease, busy_us, output, Some(stored)),
-                Err(error) => state.fail_job(lease.job, error),
-            },
+            DispatcherMessage::OutputStored { worker, lease, busy_us, output, stored } => {
+                state.stored(worker, lease, busy_us, output, stored);
+            }
             DispatcherMessage::InputRead { worker, lease, offset, bytes } => {
                 state.peers.send(worker, WorkerCommand::DeliverInput { lease, offset, bytes });
             }
@@ -422,7 +480,10 @@ impl Actor for Dispatcher {
             }
         }
         for entry in state.args.jobs.active() {
-            entry.become_state(JobState::Cancelled, Some(stopped()));
+            // A durable job goes on with the next master; who waits for it here hears that this one stops.
+            if !state.args.store().is_durable() {
+                entry.become_state(JobState::Cancelled, Some(stopped()));
+            }
             entry.results.finish_error(stopped());
         }
         Ok(())
@@ -431,9 +492,9 @@ impl Actor for Dispatcher {
 
 fn stopped() -> ServiceError {
     ServiceError {
-        kind: ErrorKind::Cancelled,
+        kind: ErrorKind::Unreachable,
         code: "master_stopped".into(),
-        message: "the master stopped before the job was done".into(),
+        message: "the master stopped before the job was done; a durable job goes on when it is started again".into(),
         place: None,
         retry_after_s: None,
     }

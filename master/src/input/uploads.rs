@@ -1,5 +1,6 @@
 //! Tables that clients have uploaded: files named by the digest of their bytes.
 
+use crate::store::files;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use quipu_shared::service::{ErrorKind, ServiceError, Upload};
@@ -68,9 +69,16 @@ impl Uploads {
             file.write_all(&chunk).await.map_err(|error| disk("write the upload", part.path(), &error))?;
         }
         file.flush().await.map_err(|error| disk("write the upload", part.path(), &error))?;
+        // A job that reads it may be acknowledged next.
+        file.sync_all().await.map_err(|error| disk("sync the upload", part.path(), &error))?;
         let digest = hasher.finalize().to_hex().to_string();
         let target = self.folder.join(&digest);
         part.persist(&target).map_err(|error| disk("name the upload", &target, &error.error))?;
+        let folder = self.folder.clone();
+        let synced = tokio::task::spawn_blocking(move || files::sync_folder(&folder)).await;
+        synced
+            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .map_err(|error| disk("sync the folder of uploads", &self.folder, &error))?;
         Ok(Upload { digest, bytes: len })
     }
 }

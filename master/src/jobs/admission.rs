@@ -9,7 +9,7 @@ use quipu_shared::reduce::{ReduceError, ReducerSet};
 use quipu_shared::render::{MapRenderer, OutputColumns, RowRenderer, columnar_header, unit_rows};
 use quipu_shared::service::{ErrorKind, Place, ServiceError};
 use quipu_shared::source::{RowSource, SampleSource, SweepSource};
-use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, RowFormat, Scalar, TableInput};
+use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, QueueOptions, RowFormat, Scalar, TableInput};
 use quipu_shared::table::{
     check_formula_inputs, check_output_name, check_schema, check_text_output, variables as variables_of,
 };
@@ -19,6 +19,16 @@ use std::sync::Arc;
 const SHARD_BYTES_TARGET: u64 = 4 * 1024 * 1024;
 /// Bytes of a job's name: it stands in tables and logs.
 const NAME_BYTES_MAX: usize = 128;
+/// Labels of a job: they stand in its record, which is rewritten when it changes.
+const LABELS_MAX: usize = 16;
+/// Bytes of a label's name, and of its value.
+const LABEL_BYTES_MAX: usize = 128;
+/// Highest priority, and with a minus the lowest.
+const PRIORITY_MAX: i8 = 100;
+/// Jobs that one may wait for.
+const DEPENDENCIES_MAX: usize = 1_000;
+/// Times that a job may be tried again.
+const RETRIES_MAX: u32 = 100;
 /// Formulas of a worker's first shard of an `eval`, before its rate is measured.
 const EVAL_INITIAL_ROWS: u64 = 64;
 /// Formulas of one shard of an `eval`: they travel with the lease.
@@ -49,7 +59,11 @@ pub struct Admission {
     /// On formulas.
     pub formula: FormulaLimits,
     /// Jobs that have not ended.
-    pub jobs_active_max: usize,
+    pub jobs_pending_max: usize,
+    /// Bytes of the specs of jobs that have not ended.
+    pub pending_bytes_max: u64,
+    /// Jobs that may wait for one.
+    pub dependents_max: u32,
     /// Formulas of one `eval`.
     pub formulas_per_job_max: usize,
     /// Rows of one job.
@@ -88,7 +102,7 @@ impl Admission {
         {
             return Err(usage("name_too_long", format!("a job's name has at most {NAME_BYTES_MAX} bytes")));
         }
-        let mut lean_spec = spec.clone();
+        check_queue_options(&spec.queue)?;
         let mut shared_input = false;
         let shape = match &spec.kind {
             JobKind::Eval { formulas } => {
@@ -107,9 +121,6 @@ impl Admission {
                             ),
                         )
                     });
-                }
-                if let JobKind::Eval { formulas } = &mut lean_spec.kind {
-                    formulas.clear();
                 }
                 Shape::eval(formulas.len() as u64)
             }
@@ -220,7 +231,7 @@ impl Admission {
         let header = if reducers.is_some() { Vec::new() } else { shape.header };
         Ok(Admitted {
             spec: Arc::new(spec.clone()),
-            lean_spec: Arc::new(lean_spec),
+            lean_spec: Arc::new(lean(spec)),
             plan,
             reducers,
             header,
@@ -229,18 +240,26 @@ impl Admission {
         })
     }
 
-    /// Refuses a job where too many are under way.
+    /// Refuses further jobs where too many have not ended.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`], with when to try again.
-    pub fn check_room(&self, jobs: &JobTable) -> Result<(), ServiceError> {
-        if jobs.active_count() < self.jobs_active_max {
+    pub fn check_room(&self, jobs: &JobTable, more: usize) -> Result<(), ServiceError> {
+        let (pending, bytes) = jobs.index(|index| (index.pending_count(), index.pending_bytes()));
+        let message = if pending + more > self.jobs_pending_max {
+            format!("{pending} jobs have not ended, and {} may (limits.jobs_pending_max)", self.jobs_pending_max)
+        } else if bytes > self.pending_bytes_max {
+            format!(
+                "the specs of jobs that have not ended take {bytes} bytes, and {} may be (limits.pending_bytes_max)",
+                self.pending_bytes_max
+            )
+        } else {
             return Ok(());
-        }
+        };
         Err(ServiceError {
             kind: ErrorKind::Busy,
             code: "too_many_jobs".into(),
-            message: format!("{} jobs are under way, the limit (limits.jobs_active_max)", self.jobs_active_max),
+            message,
             place: None,
             retry_after_s: Some(1),
         })
@@ -318,6 +337,46 @@ impl Admission {
             .and_then(|parsed| parsed.check(&symbols).map(|()| parsed))
             .map_err(|error| invalid_formula(formula, &error))
     }
+}
+
+/// A spec without the formulas of an `eval`.
+fn lean(spec: &JobSpec) -> JobSpec {
+    let kind = match &spec.kind {
+        JobKind::Eval { .. } => JobKind::Eval { formulas: Vec::new() },
+        kind => kind.clone(),
+    };
+    JobSpec {
+        kind,
+        bindings: spec.bindings.clone(),
+        symbols: spec.symbols.clone(),
+        on_error: spec.on_error,
+        reductions: spec.reductions.clone(),
+        exact: spec.exact,
+        format: spec.format,
+        deadline_ms: spec.deadline_ms,
+        name: spec.name.clone(),
+        queue: QueueOptions::default(),
+    }
+}
+
+fn check_queue_options(queue: &QueueOptions) -> Result<(), ServiceError> {
+    let long = |text: &String| text.is_empty() || text.len() > LABEL_BYTES_MAX;
+    if queue.labels.len() > LABELS_MAX || queue.labels.iter().any(|(key, value)| long(key) || value.len() > LABEL_BYTES_MAX)
+    {
+        let message = format!("a job has at most {LABELS_MAX} labels, of 1 to {LABEL_BYTES_MAX} bytes each");
+        return Err(usage("bad_label", message));
+    }
+    if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&queue.priority) {
+        let message = format!("priority {} is not from -{PRIORITY_MAX} to {PRIORITY_MAX}", queue.priority);
+        return Err(usage("bad_priority", message));
+    }
+    if queue.after.len() > DEPENDENCIES_MAX {
+        return Err(usage("too_many_dependencies", format!("a job waits for at most {DEPENDENCIES_MAX} others")));
+    }
+    if queue.retries > RETRIES_MAX {
+        return Err(usage("too_many_retries", format!("a job is tried again at most {RETRIES_MAX} times")));
+    }
+    Ok(())
 }
 
 /// Rows of the first shards of generated rows: a few milliseconds by the formula's price, before a rate is measured.

@@ -1,35 +1,27 @@
 //! The table of jobs. It outlives the dispatcher, which takes its jobs from here when it is started again, and clients
-//! read it without going through the dispatcher.
+//! read it without going through the dispatcher. Jobs that are not served have no entry here, only a line in the index:
+//! the rest of them is in the store.
 
 use crate::input::table_index::TableIndex;
 use crate::jobs::admission::Admitted;
+use crate::jobs::index::Index;
 use crate::jobs::results::ResultLog;
-use quipu_shared::ids::{JobId, ShardId};
+use crate::jobs::view::view_of;
+use crate::store::record::{JobRecord, Progress};
+use quipu_shared::ids::JobId;
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{JobState, JobView, ServiceError};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
 
-/// A shard whose result is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompletedShard {
-    /// The shard.
-    pub shard: ShardId,
-    /// First row.
-    pub first_row: u64,
-    /// Number of rows.
-    pub rows: u64,
-}
-
-/// What is recorded of a job's rows.
+/// What is recorded of a job's rows, as far as the master needs it at hand.
 #[derive(Default)]
 pub struct Recorded {
-    /// Shards in the order of their completion.
-    pub shards: Vec<CompletedShard>,
-    /// Rows of these shards.
-    pub rows: u64,
+    /// Rows done, and what a new dispatcher begins with.
+    pub progress: Progress,
     /// The merged partials, where the job has reductions.
     pub reducers: Option<ReducerSet>,
 }
@@ -44,6 +36,10 @@ pub struct JobEntry {
     pub traceparent: Option<String>,
     /// When it was accepted.
     pub accepted_at: Instant,
+    /// Times that it may still be tried again after trouble that is not its own.
+    pub retries_left: u32,
+    /// Times that it was tried again.
+    pub retries: u32,
     /// What came out so far.
     pub results: Arc<ResultLog>,
     /// Where its table's records begin, for a `map`.
@@ -53,42 +49,33 @@ pub struct JobEntry {
 }
 
 impl JobEntry {
-    /// A job that was just accepted.
+    /// A job that is served from now on, with what is recorded of it.
     pub fn new(
         id: JobId,
+        record: &JobRecord,
+        age: Duration,
         admitted: Admitted,
-        traceparent: Option<String>,
+        recorded: Recorded,
         results: Arc<ResultLog>,
         index: Option<Arc<TableIndex>>,
     ) -> Self {
-        let submitted_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let rows_total = admitted.plan.rows_final.then_some(admitted.plan.rows_known);
-        let (view, _) = watch::channel(JobView {
+        let mut first = view_of(id, record);
+        (first.rows_done, first.shards.done) = (recorded.progress.rows(), recorded.progress.shards);
+        (first.rows_failed, first.row_errors) = (recorded.progress.failed, recorded.progress.errors.clone());
+        let (view, _) = watch::channel(first);
+        let now = Instant::now();
+        Self {
             id,
-            kind: admitted.spec.kind.name().to_owned(),
-            name: admitted.spec.name.clone(),
-            format: admitted.spec.result_format(),
-            state: JobState::Queued,
-            submitted_at_ms,
-            elapsed_ms: 0,
-            rows_total,
-            rows_done: 0,
-            rows_failed: 0,
-            row_errors: Vec::new(),
-            shards: quipu_shared::service::ShardCounts::default(),
-            error: None,
-            traceparent: traceparent.clone(),
-            labels: admitted.spec.queue.labels.clone(),
-            priority: admitted.spec.queue.priority,
-            after: admitted.spec.queue.after.clone(),
-            not_before_ms: admitted.spec.queue.not_before_ms,
-            ended_at_ms: None,
-            retries: 0,
-            retry_of: None,
-            schedule: None,
-        });
-        let recorded = Mutex::new(Recorded { shards: Vec::new(), rows: 0, reducers: admitted.reducers.clone() });
-        Self { id, admitted, traceparent, accepted_at: Instant::now(), results, index, recorded, view }
+            admitted,
+            traceparent: record.fixed.traceparent.clone(),
+            accepted_at: now.checked_sub(age).unwrap_or(now),
+            retries_left: record.fixed.retries_max.saturating_sub(record.retries),
+            retries: record.retries,
+            results,
+            index,
+            recorded: Mutex::new(recorded),
+            view,
+        }
     }
 
     /// The job as it is now.
@@ -123,6 +110,9 @@ impl JobEntry {
                 view.state = next;
                 view.error = error;
                 view.elapsed_ms = elapsed_ms;
+                if next.is_final() {
+                    view.ended_at_ms = Some(view.submitted_at_ms + elapsed_ms);
+                }
             }
             legal
         })
@@ -134,78 +124,95 @@ impl JobEntry {
     }
 }
 
-/// Every job that is not forgotten.
-#[derive(Default)]
+/// What the master has in memory of its jobs: those that it serves in full, and all of them in a few words.
 pub struct JobTable {
     inner: Mutex<Inner>,
+    /// Whether entries stay when their job has ended: a store in memory has nothing else of it.
+    keeps_entries: bool,
+    schedules_changed: AtomicBool,
 }
 
-#[derive(Default)]
 struct Inner {
-    jobs: BTreeMap<JobId, Arc<JobEntry>>,
-    keys: BTreeMap<String, JobId>,
-    /// Jobs that have ended, oldest first.
-    ended: VecDeque<JobId>,
-    last_id: u64,
+    entries: BTreeMap<JobId, Arc<JobEntry>>,
+    index: Index,
+    /// Rung when something happens to a job that has no entry.
+    bells: BTreeMap<JobId, Arc<Notify>>,
 }
 
 impl JobTable {
+    /// Nothing yet. Ended jobs are kept for `retention_ms`; their entries only where `keeps_entries`.
+    pub fn new(retention_ms: u64, keeps_entries: bool) -> Self {
+        let inner = Inner { entries: BTreeMap::new(), index: Index::new(retention_ms), bells: BTreeMap::new() };
+        Self { inner: Mutex::new(inner), keeps_entries, schedules_changed: AtomicBool::new(true) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job's id.
-    pub fn next_id(&self) -> JobId {
-        let mut inner = self.lock();
-        inner.last_id += 1;
-        JobId(inner.last_id)
-    }
-
-    /// Adds a job, under its idempotency key where it has one.
-    pub fn insert(&self, entry: Arc<JobEntry>, key: Option<String>) {
-        let mut inner = self.lock();
-        if let Some(key) = key {
-            inner.keys.insert(key, entry.id);
+    /// Takes in what has become durable.
+    pub fn note(&self, changes: &[(JobId, Option<JobRecord>)], schedules: bool) {
+        if schedules {
+            self.schedules_changed.store(true, Ordering::Release);
         }
-        inner.jobs.insert(entry.id, entry);
-    }
-
-    /// A job.
-    pub fn get(&self, id: JobId) -> Option<Arc<JobEntry>> {
-        self.lock().jobs.get(&id).cloned()
-    }
-
-    /// The job that was submitted with this key.
-    pub fn by_key(&self, key: &str) -> Option<Arc<JobEntry>> {
-        let inner = self.lock();
-        inner.jobs.get(inner.keys.get(key)?).cloned()
-    }
-
-    /// Jobs above an id, oldest first.
-    pub fn after(&self, after: Option<JobId>, limit: usize) -> Vec<Arc<JobEntry>> {
-        let first = JobId(after.map_or(0, |id| id.0.saturating_add(1)));
-        self.lock().jobs.range(first..).take(limit).map(|(_, entry)| Arc::clone(entry)).collect()
-    }
-
-    /// Jobs that have not ended.
-    pub fn active(&self) -> Vec<Arc<JobEntry>> {
-        self.lock().jobs.values().filter(|entry| !entry.view.borrow().state.is_final()).cloned().collect()
-    }
-
-    /// How many jobs have not ended.
-    pub fn active_count(&self) -> usize {
-        let inner = self.lock();
-        inner.jobs.len() - inner.ended.len()
-    }
-
-    /// Notes a job as ended, and forgets the oldest ended ones beyond `kept_max`.
-    pub fn note_ended(&self, id: JobId, kept_max: usize) {
         let mut inner = self.lock();
-        inner.ended.push_back(id);
-        while inner.ended.len() > kept_max {
-            let Some(oldest) = inner.ended.pop_front() else { break };
-            inner.jobs.remove(&oldest);
-            inner.keys.retain(|_, job| *job != oldest);
+        for (job, record) in changes {
+            inner.index.note(*job, record.as_ref());
+            if record.is_none() {
+                inner.entries.remove(job);
+            }
+            inner.ring(*job);
+        }
+    }
+
+    /// Whether schedules have changed since this was last asked.
+    pub fn take_schedules_changed(&self) -> bool {
+        self.schedules_changed.swap(false, Ordering::Acquire)
+    }
+
+    /// Looks something up among all jobs.
+    pub fn index<T>(&self, look: impl FnOnce(&mut Index) -> T) -> T {
+        look(&mut self.lock().index)
+    }
+
+    /// A job that is served.
+    pub fn get(&self, id: JobId) -> Option<Arc<JobEntry>> {
+        self.lock().entries.get(&id).cloned()
+    }
+
+    /// Adds a job that is served from now on.
+    pub fn insert(&self, entry: Arc<JobEntry>) {
+        let mut inner = self.lock();
+        let job = entry.id;
+        inner.entries.insert(job, entry);
+        inner.ring(job);
+    }
+
+    /// The job is no longer served: it has ended, or waits again.
+    pub fn let_go(&self, job: JobId, ended: bool) {
+        let mut inner = self.lock();
+        if !(ended && self.keeps_entries) {
+            inner.entries.remove(&job);
+        }
+        inner.index.deactivate(job);
+        inner.ring(job);
+    }
+
+    /// Jobs that are served and have not ended.
+    pub fn active(&self) -> Vec<Arc<JobEntry>> {
+        self.lock().entries.values().filter(|entry| !entry.view.borrow().state.is_final()).cloned().collect()
+    }
+
+    /// Rings when something happens to a job.
+    pub fn bell(&self, job: JobId) -> Arc<Notify> {
+        Arc::clone(self.lock().bells.entry(job).or_default())
+    }
+}
+
+impl Inner {
+    fn ring(&mut self, job: JobId) {
+        if let Some(bell) = self.bells.remove(&job) {
+            bell.notify_waiters();
         }
     }
 }

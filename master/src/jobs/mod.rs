@@ -2,4 +2,7 @@
 
 pub mod admission;
 pub mod entry;
+pub mod index;
+pub mod opening;
 pub mod results;
+pub mod view;

@@ -1,30 +1,41 @@
 //! Results of one job: what its shards gave, handed out in row order.
 //!
-//! Two places, one interface. *Ephemeral* (embedded): rows wait in memory until the one reader has taken them, and the
-//! scheduler's window bounds how many wait. *Spooled* (cluster): rows are appended to a file and stay readable until the
-//! job is forgotten.
+//! Two places, one interface. *In memory* (embedded): rows wait until the one reader has taken them, and the scheduler's
+//! window bounds how many wait. *On the disk* (cluster): a few rows of a shard go into the store with its record, more
+//! into a file, synced before the record; both stay readable until the job is forgotten.
 
+use crate::store::reads::Reads;
+use crate::store::record::{OutputRecord, ResultHead};
+use crate::store::{Store, StoreError, files};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, ServiceError};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+
+/// Bytes of a shard's rows that go into the store with its record: a file of its own would cost two syncs.
+const INLINE_BYTES_MAX: usize = 4096;
 
 /// Rows of one shard, where they were put.
 #[derive(Clone, Debug)]
 pub enum Stored {
     /// In memory.
     Memory(Bytes),
-    /// In the spool file.
-    Spool {
+    /// In the shard's record.
+    Record,
+    /// In the file.
+    Spooled {
         /// First byte.
         offset: u64,
         /// How many.
-        len: usize,
+        len: u64,
+        /// BLAKE3 of them.
+        digest: [u8; 32],
     },
 }
 
@@ -41,80 +52,153 @@ enum End {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By first row: number of rows, and the bytes.
+    /// By first row: number of rows, and where they are.
     segments: BTreeMap<u64, (u64, Stored)>,
     end: Option<End>,
-    /// Whether the one reader of an ephemeral log has come.
+    /// Whether the one reader of results in memory has come.
     taken: bool,
+    /// Where the next bytes go in the file.
     spooled_bytes: u64,
+    file: Option<Arc<File>>,
+}
+
+/// Where rows are kept.
+enum Place {
+    /// In memory; told how far the one reader has come.
+    Memory(Box<dyn Fn(u64) + Send + Sync>),
+    /// On the disk.
+    Disk(DiskPlace),
+}
+
+/// Where the results of a job are on the disk.
+#[derive(Clone)]
+pub struct DiskPlace {
+    /// The store with the shards' records.
+    pub store: Arc<Store>,
+    /// The job.
+    pub job: JobId,
+    /// The file; made when it is needed.
+    pub path: PathBuf,
+    /// Its largest size.
+    pub bytes_max: u64,
 }
 
 /// The results of a job.
 pub struct ResultLog {
     inner: Mutex<Inner>,
     header: Bytes,
-    spool: Option<File>,
-    spool_bytes_max: u64,
+    place: Place,
     changed: watch::Sender<()>,
-    /// Told how far the reader of an ephemeral log has come.
-    on_taken: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl ResultLog {
     /// A log that keeps rows in memory for one reader; `on_taken` hears the row up to which they were taken.
-    pub fn ephemeral(header: Bytes, on_taken: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self::new(header, None, u64::MAX, Box::new(on_taken))
+    pub fn in_memory(header: Bytes, on_taken: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self::new(header, Place::Memory(Box::new(on_taken)), Inner::default())
     }
 
-    /// A log that keeps rows in a file, which must not exist, of at most `spool_bytes_max`.
+    /// A log on the disk, with what is recorded there; `spooled_bytes` of the file are in use.
     ///
     /// # Errors
-    /// Where the file can't be made.
-    pub fn spooled(header: Bytes, path: &Path, spool_bytes_max: u64) -> std::io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        Ok(Self::new(header, Some(file), spool_bytes_max, Box::new(|_| {})))
+    /// Where the records can't be read.
+    pub fn on_disk(header: Bytes, place: DiskPlace, spooled_bytes: u64) -> Result<Self, StoreError> {
+        let mut segments = BTreeMap::new();
+        place.store.shards(place.job, &mut |first_row, shard| {
+            let stored = match shard.output {
+                OutputRecord::Inline(_) => Stored::Record,
+                OutputRecord::Spooled { offset, len, digest } => Stored::Spooled { offset, len, digest },
+                OutputRecord::None | OutputRecord::Partial(_) => return true,
+            };
+            segments.insert(first_row, (shard.rows, stored));
+            true
+        })?;
+        Ok(Self::new(header, Place::Disk(place), Inner { segments, spooled_bytes, ..Inner::default() }))
     }
 
-    fn new(header: Bytes, spool: Option<File>, spool_bytes_max: u64, on_taken: Box<dyn Fn(u64) + Send + Sync>) -> Self {
+    /// The results of a job that has succeeded.
+    ///
+    /// # Errors
+    /// Where the records can't be read.
+    pub fn ended(place: DiskPlace, head: ResultHead) -> Result<Self, StoreError> {
+        Ok(match head {
+            ResultHead::Rows { header, rows } => {
+                let log = Self::on_disk(header, place, 0)?;
+                log.finish_rows(rows);
+                log
+            }
+            ResultHead::Document(document) => {
+                let log = Self::new(Bytes::new(), Place::Disk(place), Inner::default());
+                log.finish_document(document);
+                log
+            }
+        })
+    }
+
+    fn new(header: Bytes, place: Place, inner: Inner) -> Self {
         let (changed, _) = watch::channel(());
-        Self { inner: Mutex::default(), header, spool, spool_bytes_max, changed, on_taken }
+        Self { inner: Mutex::new(inner), header, place, changed }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether rows go to a file, so that [`Self::put`] blocks.
-    pub fn is_spooled(&self) -> bool {
-        self.spool.is_some()
+    /// What the results begin with.
+    pub fn header(&self) -> &Bytes {
+        &self.header
     }
 
-    /// Puts the bytes of a shard away; [`Self::commit`] makes them part of the results. Blocks where they are spooled.
+    /// Whether rows go to the disk, so that [`Self::put`] may block.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.place, Place::Disk(_))
+    }
+
+    /// Puts the bytes of a shard away, durably where that is on the disk; [`Self::commit`] makes them part of the
+    /// results. Gives where they are, and what the shard's record says of it.
     ///
     /// # Errors
-    /// Where the spool is full or can't be written.
-    pub fn put(&self, bytes: Bytes) -> Result<Stored, ServiceError> {
-        let Some(spool) = &self.spool else { return Ok(Stored::Memory(bytes)) };
-        let len = bytes.len();
-        let offset = {
+    /// Where the file is full or can't be written.
+    pub fn put(&self, bytes: Bytes) -> Result<(Stored, OutputRecord), ServiceError> {
+        let place = match &self.place {
+            Place::Memory(_) => return Ok((Stored::Memory(bytes), OutputRecord::None)),
+            Place::Disk(_) if bytes.len() <= INLINE_BYTES_MAX => {
+                return Ok((Stored::Record, OutputRecord::Inline(bytes)));
+            }
+            Place::Disk(place) => place,
+        };
+        let len = bytes.len() as u64;
+        let trouble = |doing: &str, error: &std::io::Error| {
+            internal("spool_write", format!("{doing} ({}): {error}", place.path.display()))
+        };
+        let (file, offset) = {
             let mut inner = self.lock();
             let offset = inner.spooled_bytes;
-            if offset + len as u64 > self.spool_bytes_max {
+            if offset + len > place.bytes_max {
                 return Err(internal(
                     "spool_full",
                     format!(
-                        "results are over the limit of {} bytes (limits.spool_bytes_max); use --reduce, or raise it",
-                        self.spool_bytes_max
+                        "results are over the limit of {} bytes (limits.job_spool_bytes_max); use --reduce, or raise it",
+                        place.bytes_max
                     ),
                 ));
             }
-            inner.spooled_bytes += len as u64;
-            offset
+            let file = match &inner.file {
+                Some(file) => Arc::clone(file),
+                None => {
+                    let file = place.open().map_err(|error| trouble("open the file of results", &error))?;
+                    Arc::clone(inner.file.insert(Arc::new(file)))
+                }
+            };
+            inner.spooled_bytes += len;
+            (file, offset)
         };
-        spool
-            .write_all_at(&bytes, offset)
-            .map_err(|error| internal("spool_write", format!("write {len} bytes of results to the spool: {error}")))?;
-        Ok(Stored::Spool { offset, len })
+        let written = file.write_all_at(&bytes, offset).and_then(|()| match cfg!(feature = "unsafe-no-sync") {
+            true => Ok(()),
+            false => file.sync_data(),
+        });
+        written.map_err(|error| trouble(&format!("write {len} bytes of results"), &error))?;
+        let digest = *blake3::hash(&bytes).as_bytes();
+        Ok((Stored::Spooled { offset, len, digest }, OutputRecord::Spooled { offset, len, digest }))
     }
 
     /// Makes a shard's rows part of the results.
@@ -146,9 +230,9 @@ impl ResultLog {
     /// The results from their start, as they come.
     ///
     /// # Errors
-    /// Where an ephemeral log has had its reader.
+    /// Where results in memory have had their reader.
     pub fn read(self: &Arc<Self>) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
-        if !self.is_spooled() && std::mem::replace(&mut self.lock().taken, true) {
+        if !self.is_on_disk() && std::mem::replace(&mut self.lock().taken, true) {
             return Err(ServiceError {
                 kind: ErrorKind::Conflict,
                 code: "results_taken".into(),
@@ -166,22 +250,46 @@ impl ResultLog {
         .boxed())
     }
 
-    async fn bytes_of(self: &Arc<Self>, stored: Stored) -> Result<Bytes, ServiceError> {
-        match stored {
-            Stored::Memory(bytes) => Ok(bytes),
-            Stored::Spool { offset, len } => {
-                let log = Arc::clone(self);
-                let read = tokio::task::spawn_blocking(move || {
-                    let mut bytes = vec![0; len];
-                    let spool = log.spool.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
-                    spool.read_exact_at(&mut bytes, offset)?;
-                    Ok::<_, std::io::Error>(Bytes::from(bytes))
-                });
-                read.await
-                    .map_err(|error| internal("spool_read", error.to_string()))?
-                    .map_err(|error| internal("spool_read", format!("read {len} bytes of results: {error}")))
-            }
+    async fn bytes_of(self: &Arc<Self>, first_row: u64, stored: Stored) -> Result<Bytes, ServiceError> {
+        if let Stored::Memory(bytes) = stored {
+            return Ok(bytes);
         }
+        let log = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || log.read_stored(first_row, &stored));
+        read.await.map_err(|error| internal("spool_read", error.to_string()))?
+    }
+
+    fn read_stored(&self, first_row: u64, stored: &Stored) -> Result<Bytes, ServiceError> {
+        let trouble = |what: String| internal("spool_read", format!("read results from row {first_row} on: {what}"));
+        match (stored, &self.place) {
+            (Stored::Memory(bytes), _) => Ok(bytes.clone()),
+            (Stored::Record, Place::Disk(place)) => match place.store.output(place.job, first_row) {
+                Ok(Some(OutputRecord::Inline(bytes))) => Ok(bytes),
+                Ok(_) => Err(trouble("the job was forgotten".into())),
+                Err(error) => Err(trouble(error.to_string())),
+            },
+            (&Stored::Spooled { offset, len, digest }, Place::Disk(place)) => {
+                let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+                let file = File::open(&place.path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+                file.map_err(|error| trouble(format!("{} ({error})", place.path.display())))?;
+                if *blake3::hash(&bytes).as_bytes() != digest {
+                    return Err(trouble(format!("{} is damaged at byte {offset}", place.path.display())));
+                }
+                Ok(bytes.into())
+            }
+            (_, Place::Memory(_)) => Err(trouble("they are not in memory".into())),
+        }
+    }
+}
+
+impl DiskPlace {
+    /// Opens the file, and makes it durably where it is missing.
+    fn open(&self) -> std::io::Result<File> {
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&self.path)?;
+        if let Some(folder) = self.path.parent() {
+            files::sync_folder(folder)?;
+        }
+        Ok(file)
     }
 }
 
@@ -209,9 +317,12 @@ impl Reader {
             self.changed.borrow_and_update();
             match self.look() {
                 Step::Segment(rows, stored) => {
+                    let first_row = self.row;
                     self.row += rows;
-                    (self.log.on_taken)(self.row);
-                    let body = match self.log.bytes_of(stored).await {
+                    if let Place::Memory(on_taken) = &self.log.place {
+                        on_taken(self.row);
+                    }
+                    let body = match self.log.bytes_of(first_row, stored).await {
                         Ok(body) => body,
                         Err(error) => {
                             self.done = true;
@@ -251,7 +362,7 @@ impl Reader {
 
     fn look(&self) -> Step {
         let mut inner = self.log.lock();
-        let segment = if self.log.is_spooled() {
+        let segment = if self.log.is_on_disk() {
             inner.segments.get(&self.row).cloned()
         } else {
             inner.segments.remove(&self.row)
@@ -283,13 +394,13 @@ mod tests {
     }
 
     fn put(log: &ResultLog, first_row: u64, text: &'static str) {
-        let stored = log.put(Bytes::from_static(text.as_bytes())).expect("room");
+        let (stored, _) = log.put(Bytes::from_static(text.as_bytes())).expect("room");
         log.commit(first_row, text.len() as u64, stored);
     }
 
     #[tokio::test]
     async fn segments_come_in_row_order_after_the_header() {
-        let log = Arc::new(ResultLog::ephemeral(Bytes::from_static(b"h"), |_| {}));
+        let log = Arc::new(ResultLog::in_memory(Bytes::from_static(b"h"), |_| {}));
         put(&log, 2, "cd");
         put(&log, 0, "ab");
         log.finish_rows(4);
@@ -299,7 +410,7 @@ mod tests {
 
     #[tokio::test]
     async fn reader_waits_for_the_missing_segment() {
-        let log = Arc::new(ResultLog::ephemeral(Bytes::new(), |_| {}));
+        let log = Arc::new(ResultLog::in_memory(Bytes::new(), |_| {}));
         put(&log, 2, "cd");
         log.finish_rows(4);
         let reader = tokio::spawn({
@@ -312,27 +423,14 @@ mod tests {
 
     #[tokio::test]
     async fn empty_results_still_have_their_header() {
-        let log = Arc::new(ResultLog::ephemeral(Bytes::from_static(b"x,result\n"), |_| {}));
+        let log = Arc::new(ResultLog::in_memory(Bytes::from_static(b"x,result\n"), |_| {}));
         log.finish_rows(0);
         assert_eq!(collect(&log).await.expect("rows"), b"x,result\n");
     }
 
     #[tokio::test]
-    async fn spooled_results_can_be_read_again() {
-        let folder = tempfile::tempdir().expect("folder");
-        let log = Arc::new(ResultLog::spooled(Bytes::new(), &folder.path().join("1"), 4).expect("file"));
-        put(&log, 0, "ab");
-        put(&log, 2, "cd");
-        assert_eq!(log.put(Bytes::from_static(b"e")).expect_err("over the limit").code, "spool_full");
-        log.finish_rows(4);
-        for _ in 0..2 {
-            assert_eq!(collect(&log).await.expect("rows"), b"abcd");
-        }
-    }
-
-    #[tokio::test]
     async fn an_error_ends_the_stream() {
-        let log = Arc::new(ResultLog::ephemeral(Bytes::new(), |_| {}));
+        let log = Arc::new(ResultLog::in_memory(Bytes::new(), |_| {}));
         log.finish_error(internal("x", "y".into()));
         assert_eq!(collect(&log).await.expect_err("error").code, "x");
     }

@@ -211,10 +211,22 @@ impl Default for WorkerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Jobs that have not ended: each costs memory and a place in the schedule.
+    /// Jobs of one priority that are served at once; each costs memory and a place in the schedule.
     pub jobs_active_max: usize,
-    /// Ended jobs that can still be asked for; the oldest goes first.
+    /// Jobs that have not ended; those that are not served cost a line in memory and their record on the disk.
+    pub jobs_pending_max: usize,
+    /// Bytes of the specs of jobs that have not ended, on the disk.
+    pub pending_bytes_max: u64,
+    /// Ended jobs that can still be asked for; the one that would go first goes first.
     pub jobs_kept_max: usize,
+    /// How long an ended job can be asked for, unless it says so itself.
+    pub retention_ms: u64,
+    /// Jobs that may wait for one.
+    pub dependents_max: u32,
+    /// Runs of a schedule that are made up for at most, after a time without a master.
+    pub catch_up_max: u32,
+    /// Bytes that stay free on the disk of `cluster.data_dir`: with less, nothing new is taken on.
+    pub disk_free_min_bytes: u64,
     /// Formulas of one `eval`; they are held in memory.
     pub formulas_per_job_max: usize,
     /// Rows of one sweep, sample or table. Row numbers stay exact in a double, and so in every client's JSON.
@@ -235,7 +247,13 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             jobs_active_max: 1_000,
-            jobs_kept_max: 10_000,
+            jobs_pending_max: 1_000_000,
+            pending_bytes_max: 4 << 30,
+            jobs_kept_max: 1_000_000,
+            retention_ms: 7 * 24 * 3_600_000,
+            dependents_max: 1_000,
+            catch_up_max: 100,
+            disk_free_min_bytes: 256 << 20,
             formulas_per_job_max: 1_000_000,
             rows_max: 1 << 53,
             request_bytes_max: 16 << 20,

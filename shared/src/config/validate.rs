@@ -78,6 +78,9 @@ fn check_gossip(gossip: &GossipSettings) -> Checked {
 fn check_limits(limits: &LimitsConfig) -> Checked {
     let numbers = [
         ("limits.jobs_active_max", limits.jobs_active_max as u64),
+        ("limits.jobs_pending_max", limits.jobs_pending_max as u64),
+        ("limits.pending_bytes_max", limits.pending_bytes_max),
+        ("limits.dependents_max", u64::from(limits.dependents_max)),
         ("limits.formulas_per_job_max", limits.formulas_per_job_max as u64),
         ("limits.rows_max", limits.rows_max),
         ("limits.request_bytes_max", limits.request_bytes_max as u64),
