@@ -11,8 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
-use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, ErrorKind, JobService, JobView, NodeView, ServiceError, SubmitRequest, Upload};
-use quipu_shared::spec::{ScheduleSpec, JobKind, TableInput};
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
+    Upload,
+};
+use quipu_shared::spec::{JobKind, ScheduleSpec, TableInput};
 use ractor::ActorRef;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -218,15 +221,33 @@ impl JobService for MasterService {
     }
 
     async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn add_schedule(
@@ -234,11 +255,23 @@ impl JobService for MasterService {
         _spec: ScheduleSpec,
         _idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn change_schedule(
@@ -246,7 +279,13 @@ impl JobService for MasterService {
         _schedule: ScheduleId,
         _change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 }
 
