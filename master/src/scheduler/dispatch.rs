@@ -5,6 +5,7 @@ use super::worker::Worker;
 use super::{Attempt, Scheduler, TimerKey};
 use quipu_shared::ids::{AttemptId, JobId, WorkerId};
 use quipu_shared::wire::Lease;
+use std::cmp::Reverse;
 
 /// Load at which every slot has something to do.
 const LOAD_FULL_PERMILLE: u64 = 1_000;
@@ -13,15 +14,30 @@ impl Scheduler {
     /// Leases all that can be leased.
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
         self.lease_quarantined(effects);
+        let mut served = self.ready_priority();
         while let Some(&(_, worker)) = self.free.first()
-            && let Some(&(_, job)) = self.ready.first()
+            && let Some(&((priority, _), job)) = self.ready.first()
         {
+            if served != Some(priority) {
+                // The turn of a lower priority, and so of its shards in quarantine.
+                served = Some(priority);
+                self.lease_quarantined(effects);
+                continue;
+            }
             let rate = self.workers.get(&worker).and_then(|state| state.rates.get(&job));
             let Some(state) = self.jobs.get_mut(&job) else { break };
             let Some(first_row) = state.next_shard(&self.config, rate, self.slots) else { break };
             self.lease(worker, job, first_row, effects);
         }
+        if served != self.ready_priority() {
+            self.lease_quarantined(effects);
+        }
         self.speculate(effects);
+    }
+
+    /// The highest priority with something to lease outside quarantine.
+    fn ready_priority(&self) -> Option<Reverse<i8>> {
+        self.ready.first().map(|&((priority, _), _)| priority)
     }
 
     /// A shard that died repeatedly runs alone on its worker, and other shards make room for it.
@@ -40,7 +56,7 @@ impl Scheduler {
             if let Some(state) = self.jobs.get_mut(&job) {
                 state.quarantined.remove(&first_row);
                 if state.quarantined.is_empty() {
-                    self.quarantines.remove(&job);
+                    self.quarantines.remove(&(Reverse(state.plan.priority), job));
                 }
             }
             let attempt = self.lease(worker, job, first_row, effects);
@@ -54,8 +70,12 @@ impl Scheduler {
         }
     }
 
+    /// Nothing in quarantine empties a worker that a job of a higher priority could use.
     fn next_quarantined(&self) -> Option<(JobId, u64)> {
-        self.quarantines.iter().find_map(|&job| {
+        let served = self.ready_priority();
+        let in_turn =
+            self.quarantines.iter().take_while(|(priority, _)| served.is_none_or(|served| *priority <= served));
+        in_turn.into_iter().find_map(|&(_, job)| {
             let state = self.jobs.get(&job)?;
             state.quarantined.first().copied().filter(|&row| state.is_open(row)).map(|row| (job, row))
         })
@@ -81,12 +101,10 @@ impl Scheduler {
     /// Gives stragglers of jobs with nothing left to lease a second attempt on idle slots.
     fn speculate(&mut self, effects: &mut Vec<Effect>) {
         // Workers with room were offered everything that is ready: if any is left, nothing is.
-        while let Some(&(at, job, first_row)) = self.stragglers.first()
-            && at <= self.now
-            && self.has_idle_slot()
+        while self.has_idle_slot()
+            && let Some((_, job, first_row)) = self.stragglers.pop_due(self.now)
         {
             // Either branch below enters it again if it is to be looked at again, so that the loop ends.
-            self.stragglers.pop_first();
             let running_on = self
                 .jobs
                 .get(&job)
@@ -116,6 +134,18 @@ impl Scheduler {
 
     /// Leases an open shard that stands in no queue (any more).
     fn lease(&mut self, worker: WorkerId, job: JobId, first_row: u64, effects: &mut Vec<Effect>) -> AttemptId {
+        self.grant(worker, job, first_row, None, effects)
+    }
+
+    /// The same, also for what the worker holds already under an older lease.
+    pub(super) fn grant(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        first_row: u64,
+        held: Option<Lease>,
+        effects: &mut Vec<Effect>,
+    ) -> AttemptId {
         self.last_attempt += 1;
         let id = AttemptId(self.last_attempt);
         let Some(state) = self.jobs.get_mut(&job) else { return id };
@@ -127,7 +157,11 @@ impl Scheduler {
         shard.issued.push(id);
         shard.live.push(id);
         let lease = Lease { epoch: self.epoch, job, shard: shard.id, attempt: id };
-        effects.push(Effect::LeaseShard { worker, lease, first_row, rows: shard.rows, speculative });
+        let rows = shard.rows;
+        effects.push(match held {
+            Some(held) => Effect::AdoptShard { worker, held, lease, first_row, rows },
+            None => Effect::LeaseShard { worker, lease, first_row, rows, speculative },
+        });
         let timer_at = self.now + self.config.lease_ttl_ms;
         self.timers.insert((timer_at, TimerKey::Attempt(id)));
         let attempt = Attempt {
@@ -164,11 +198,14 @@ impl Scheduler {
             let rate = self.workers.get(&attempt.worker).and_then(|worker| worker.rates.get(&job));
             self.now + state.patience_ms(&self.config, rate, shard.rows)
         });
+        let priority = state.plan.priority;
         if let Some(shard) = state.shards.get_mut(&first_row) {
             if let Some(at) = std::mem::replace(&mut shard.straggler_at, straggler_at) {
-                self.stragglers.remove(&(at, job, first_row));
+                self.stragglers.remove(priority, (at, job, first_row));
             }
-            self.stragglers.extend(straggler_at.map(|at| (at, job, first_row)));
+            if let Some(at) = straggler_at {
+                self.stragglers.insert(priority, (at, job, first_row));
+            }
         }
     }
 
@@ -189,7 +226,8 @@ impl Scheduler {
     /// Keeps the sets of jobs with something to lease true.
     pub(super) fn refresh_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let key = job.is_ready().then_some(job.leased);
+        let priority = Reverse(job.plan.priority);
+        let key = job.is_ready().then_some((priority, job.leased));
         if key != job.ready_key {
             if let Some(old) = std::mem::replace(&mut job.ready_key, key) {
                 self.ready.remove(&(old, id));
@@ -197,9 +235,9 @@ impl Scheduler {
             self.ready.extend(key.map(|key| (key, id)));
         }
         if job.quarantined.is_empty() {
-            self.quarantines.remove(&id);
+            self.quarantines.remove(&(priority, id));
         } else {
-            self.quarantines.insert(id);
+            self.quarantines.insert((priority, id));
         }
     }
 }

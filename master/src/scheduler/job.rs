@@ -3,7 +3,11 @@
 use super::types::{Done, JobOutcome, JobPlan, Millis, SchedulerConfig};
 use super::worker::{Rate, shard_rows};
 use quipu_shared::ids::{AttemptId, ShardId};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The order in which jobs are served: by priority, then those with the fewest live attempts.
+pub(super) type ReadyKey = (Reverse<i8>, u64);
 
 /// A shard that is cut and not done. It keeps its range over all attempts.
 #[derive(Clone, Debug)]
@@ -19,9 +23,16 @@ pub(super) struct Shard {
     pub live: Vec<AttemptId>,
     /// Its entry in the set of possible stragglers.
     pub straggler_at: Option<Millis>,
+    /// Until when it is not leased again after a failure; its timer is set.
+    pub paused_until: Option<Millis>,
 }
 
 impl Shard {
+    fn new(id: ShardId, first_row: u64, rows: u64) -> Self {
+        let (issued, live) = (Vec::new(), Vec::new());
+        Self { id, first_row, rows, deaths: 0, issued, live, straggler_at: None, paused_until: None }
+    }
+
     pub fn end_row(&self) -> u64 {
         self.first_row + self.rows
     }
@@ -29,7 +40,7 @@ impl Shard {
 
 /// A job that has not ended.
 ///
-/// Rows below `cursor` are done, or in an open shard; rows from it on are uncut, but for `done_ahead`.
+/// Rows below `cursor` are done, or in an open shard; rows from it on are uncut, but for `taken_ahead`.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub plan: JobPlan,
@@ -39,15 +50,17 @@ pub(super) struct Job {
     /// The lowest row that is known to fail, where that ends the job.
     pub failing: Option<u64>,
     pub cursor: u64,
-    /// Recovered ranges from `cursor` on: first row to end, disjoint.
-    done_ahead: BTreeMap<u64, u64>,
-    done_ahead_rows: u64,
+    /// Ranges from `cursor` on that are done (recovered) or in an open shard (adopted): first row to end, disjoint.
+    taken_ahead: BTreeMap<u64, u64>,
+    taken_ahead_rows: u64,
     /// Open shards by first row.
     pub shards: BTreeMap<u64, Shard>,
     first_row_of: BTreeMap<ShardId, u64>,
     /// First rows of the open shards without a live attempt; those in quarantine are apart.
     pub queued: BTreeSet<u64>,
     pub quarantined: BTreeSet<u64>,
+    /// First rows of the open shards that pause after a failure; they have no live attempt either.
+    pub paused: BTreeSet<u64>,
     next_shard: u64,
     /// Live attempts.
     pub leased: u64,
@@ -58,7 +71,7 @@ pub(super) struct Job {
     /// Over all workers.
     pub rate: Option<Rate>,
     /// Its entry in the set of jobs with something to lease.
-    pub ready_key: Option<u64>,
+    pub ready_key: Option<ReadyKey>,
 }
 
 impl Job {
@@ -70,12 +83,18 @@ impl Job {
             window: plan.up_to_row,
             failing: done.failed_row.filter(|_| plan.fail_fast),
             cursor: 0,
-            done_ahead: done.ranges.iter().filter(|d| d.rows > 0).map(|d| (d.first_row, d.first_row + d.rows)).collect(),
-            done_ahead_rows: done.ranges.iter().map(|d| d.rows).sum(),
+            taken_ahead: done
+                .ranges
+                .iter()
+                .filter(|d| d.rows > 0)
+                .map(|d| (d.first_row, d.first_row + d.rows))
+                .collect(),
+            taken_ahead_rows: done.ranges.iter().map(|d| d.rows).sum(),
             shards: BTreeMap::new(),
             first_row_of: BTreeMap::new(),
             queued: BTreeSet::new(),
             quarantined: BTreeSet::new(),
+            paused: BTreeSet::new(),
             next_shard: done.next_shard,
             leased: 0,
             shards_done: done.shards,
@@ -86,25 +105,25 @@ impl Job {
             ready_key: None,
             plan,
         };
-        job.skip_done();
+        job.skip_taken();
         job
     }
 
-    /// Moves the cursor over recovered ranges.
-    fn skip_done(&mut self) {
-        while let Some(entry) = self.done_ahead.first_entry() {
+    /// Moves the cursor over ranges that were taken before it came there.
+    fn skip_taken(&mut self) {
+        while let Some(entry) = self.taken_ahead.first_entry() {
             if *entry.key() > self.cursor {
                 break;
             }
             let (first_row, end_row) = entry.remove_entry();
-            self.done_ahead_rows -= end_row - first_row;
+            self.taken_ahead_rows -= end_row - first_row;
             self.cursor = self.cursor.max(end_row);
         }
     }
 
     /// Rows known and not cut; counts rows that a failure has made superfluous.
     pub fn uncut_rows(&self) -> u64 {
-        self.rows_known.saturating_sub(self.cursor).saturating_sub(self.done_ahead_rows)
+        self.rows_known.saturating_sub(self.cursor).saturating_sub(self.taken_ahead_rows)
     }
 
     /// Where cutting ends for now.
@@ -126,14 +145,16 @@ impl Job {
 
     /// Whether a queued shard may be leased: within the window, or the lowest unfinished.
     pub fn is_open(&self, first_row: u64) -> bool {
-        self.shards.get(&first_row).is_some_and(|shard| {
-            shard.end_row() <= self.window || self.shards.first_key_value().is_some_and(|(&low, _)| low == first_row)
-        })
+        let Some(shard) = self.shards.get(&first_row) else { return false };
+        // Below an adopted shard ahead of the cursor there are rows that nobody has.
+        let is_lowest =
+            || first_row < self.cursor && self.shards.first_key_value().is_some_and(|(&lowest, _)| lowest == first_row);
+        shard.end_row() <= self.window || is_lowest()
     }
 
     /// Rows that a shard cut now may have at most.
     fn cuttable_rows(&self) -> u64 {
-        let gap_end = self.done_ahead.keys().next().map_or(self.end_row(), |&next| next.min(self.end_row()));
+        let gap_end = self.taken_ahead.keys().next().map_or(self.end_row(), |&next| next.min(self.end_row()));
         let granule = self.plan.granule;
         let mut rows = gap_end.saturating_sub(self.cursor);
         if gap_end == self.rows_known && !self.rows_final {
@@ -144,7 +165,8 @@ impl Job {
         if rows > room {
             let whole = room - room % granule;
             // Someone must bring the row that the window waits for.
-            rows = if whole == 0 && self.shards.is_empty() { rows.min(granule) } else { whole };
+            let is_lowest = || self.shards.first_key_value().is_none_or(|(&lowest, _)| lowest > self.cursor);
+            rows = if whole == 0 && is_lowest() { rows.min(granule) } else { whole };
         }
         rows
     }
@@ -168,16 +190,35 @@ impl Job {
         if rows == 0 {
             return None;
         }
-        let (first_row, id) = (self.cursor, ShardId(self.next_shard));
-        self.next_shard += 1;
+        let first_row = self.cursor;
+        self.open(first_row, rows);
         self.cursor += rows;
-        self.skip_done();
-        self.first_row_of.insert(id, first_row);
-        self.shards.insert(
-            first_row,
-            Shard { id, first_row, rows, deaths: 0, issued: Vec::new(), live: Vec::new(), straggler_at: None },
-        );
+        self.skip_taken();
         Some(first_row)
+    }
+
+    fn open(&mut self, first_row: u64, rows: u64) {
+        let id = ShardId(self.next_shard);
+        self.next_shard += 1;
+        self.first_row_of.insert(id, first_row);
+        self.shards.insert(first_row, Shard::new(id, first_row, rows));
+    }
+
+    /// Opens a shard for rows that an attempt of an older epoch has; false if they are not whole, or not to be had.
+    pub fn adopt(&mut self, first_row: u64, rows: u64) -> bool {
+        let Some(end_row) = first_row.checked_add(rows).filter(|_| rows > 0) else { return false };
+        let granule = self.plan.granule;
+        let is_last = self.rows_final && end_row == self.rows_known;
+        let is_whole = first_row.is_multiple_of(granule) && (end_row.is_multiple_of(granule) || is_last);
+        let is_taken = self.taken_ahead.range(..end_row).next_back().is_some_and(|(_, &taken)| taken > first_row);
+        if !is_whole || is_taken || first_row < self.cursor || end_row > self.end_row() {
+            return false;
+        }
+        self.open(first_row, rows);
+        self.taken_ahead.insert(first_row, end_row);
+        self.taken_ahead_rows += rows;
+        self.skip_taken();
+        true
     }
 
     /// An open shard.
@@ -187,6 +228,7 @@ impl Job {
 
     /// Puts a shard without live attempts into its queue.
     pub fn queue(&mut self, first_row: u64, quarantine_deaths: u32) {
+        self.paused.remove(&first_row);
         let suspect = self.shards.get(&first_row).is_some_and(|shard| shard.deaths >= quarantine_deaths);
         if suspect { &mut self.quarantined } else { &mut self.queued }.insert(first_row);
     }
@@ -197,6 +239,7 @@ impl Job {
         self.first_row_of.remove(&shard.id);
         self.queued.remove(&first_row);
         self.quarantined.remove(&first_row);
+        self.paused.remove(&first_row);
         self.leased -= shard.live.len() as u64;
         Some(shard)
     }
@@ -208,6 +251,11 @@ impl Job {
         }
         self.failing = Some(row);
         let above: Vec<u64> = self.shards.range(row..).map(|(&first_row, _)| first_row).collect();
+        for first_row in &above {
+            if let Some(end_row) = self.taken_ahead.remove(first_row) {
+                self.taken_ahead_rows -= end_row - first_row;
+            }
+        }
         above.into_iter().filter_map(|first_row| self.remove(first_row)).collect()
     }
 

@@ -12,20 +12,30 @@
 //! ```text
 //!   leased --> completed                    the first completion of a shard wins, whatever became of the attempt
 //!      |-----> rejected, handed back        the shard waits again
-//!      |-----> failed, worker lost          the shard waits again, one death older
+//!      |-----> failed                       the shard pauses and then waits again, one death older
+//!      |-----> worker lost                  the shard waits again, one death older
 //!      +-----> ended (expired, or another attempt won, or the job ended)
 //!                 the worker is told and its credit stays taken until it reports: a paused worker is not
 //!                 oversubscribed. It is asked again each lease time, and one that never answers is closed.
 //! ```
 //!
-//! Recovery is `Scheduler::new(epoch + 1)` and [`Event::JobRecovered`]. For the shell: execute effects in order, and
-//! feed [`Event::ShardProgressed`] while a large output is being fetched, so that its lease does not expire.
+//! Recovery is `Scheduler::new(epoch + 1)` and [`Event::JobRecovered`]; what workers still have from before is adopted
+//! as they join, so that no work is lost. For the shell:
+//! - Execute effects in order. A record may be committed later, but then every [`Effect::AcknowledgeShard`] waits until
+//!   all that was proposed before it is committed.
+//! - Feed [`Event::JobSubmitted`] once the job is committed: after a crash its id may else be given to another job, to
+//!   which workers would bring rows of this one.
+//! - Feed [`Event::JobRecovered`] for every job before the first [`Event::WorkerJoined`], or what could be adopted is
+//!   thrown away.
+//! - Feed [`Event::ShardProgressed`] while a large output is being fetched, so that its lease does not expire.
 
+mod adopt;
 mod dispatch;
 mod job;
 mod queries;
 #[cfg(test)]
 mod sim;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -34,10 +44,13 @@ mod worker;
 pub use types::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, SchedulerConfig};
 pub use worker::WorkerLoad;
 
-use job::{Job, Shard};
+use adopt::retry_pause_ms;
+use job::{Job, ReadyKey, Shard};
 use quipu_shared::ids::{AttemptId, Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use stragglers::Stragglers;
 use worker::{Rate, Worker};
 
 /// A time at which something is due.
@@ -49,6 +62,19 @@ enum TimerKey {
     Backoff(WorkerId),
     /// The job's time is over.
     Deadline(JobId),
+    /// The shard with this first row may be leased again after a failure.
+    Pause(JobId, u64),
+}
+
+/// How an attempt ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It never ran, or was stopped: nothing is known of its shard.
+    Unused,
+    /// Its worker went away, or fell silent.
+    Died,
+    /// Its worker lives, and says so: what is wrong may need a moment.
+    Failed,
 }
 
 /// An attempt that takes a credit of a worker.
@@ -83,12 +109,12 @@ pub struct Scheduler {
     last_attempt: u64,
     /// Workers that may be given something, least loaded first.
     free: BTreeSet<(u64, WorkerId)>,
-    /// Jobs with something to lease, those with the fewest live attempts first.
-    ready: BTreeSet<(u64, JobId)>,
-    /// Shards with one live attempt, by the time from which they are stragglers.
-    stragglers: BTreeSet<(Millis, JobId, u64)>,
-    /// Jobs with shards in quarantine.
-    quarantines: BTreeSet<JobId>,
+    /// Jobs with something to lease, in the order in which they are served.
+    ready: BTreeSet<(ReadyKey, JobId)>,
+    /// Shards with one live attempt.
+    stragglers: Stragglers,
+    /// Jobs with shards in quarantine, by priority.
+    quarantines: BTreeSet<(Reverse<i8>, JobId)>,
     /// The worker that is being emptied for a shard in quarantine.
     reserved: Option<WorkerId>,
     /// Slots of the workers that are not draining.
@@ -112,7 +138,7 @@ impl Scheduler {
             last_attempt: 0,
             free: BTreeSet::new(),
             ready: BTreeSet::new(),
-            stragglers: BTreeSet::new(),
+            stragglers: Stragglers::default(),
             quarantines: BTreeSet::new(),
             reserved: None,
             slots: 0,
@@ -154,13 +180,14 @@ impl Scheduler {
                 }
             }
             Event::JobCancelled { job } => self.end_job(job, JobOutcome::Cancelled, effects),
-            Event::WorkerJoined { worker, slots, credits, held: _ } => {
+            Event::WorkerJoined { worker, slots, credits, held } => {
                 self.lose_worker(worker, effects);
                 let slots = slots.max(1);
                 let credits = credits.clamp(1, slots.saturating_mul(self.config.credits_per_slot_max.max(1)));
                 self.workers.insert(worker, Worker::new(self.now, slots, credits));
                 self.slots += u64::from(slots);
                 self.refresh_worker(worker);
+                self.adopt_held(worker, &held, effects);
             }
             Event::WorkerLost { worker } => self.lose_worker(worker, effects),
             Event::WorkerDraining { worker, returned } => self.drain_worker(worker, &returned, effects),
@@ -173,7 +200,7 @@ impl Scheduler {
             Event::ShardFailed { worker, lease } => {
                 self.hear(worker);
                 if let Some(attempt) = self.report(worker, lease) {
-                    self.detach(&attempt, true, effects);
+                    self.detach(&attempt, End::Failed, effects);
                 }
             }
             Event::TimerFired => {}
@@ -205,8 +232,9 @@ impl Scheduler {
 
     fn end_job(&mut self, job: JobId, outcome: JobOutcome, effects: &mut Vec<Effect>) {
         let Some(mut state) = self.jobs.remove(&job) else { return };
+        let priority = state.plan.priority;
         for shard in std::mem::take(&mut state.shards).into_values() {
-            self.void_shard(job, &shard, effects);
+            self.void_shard(job, priority, &shard, effects);
         }
         if let Some(key) = state.ready_key {
             self.ready.remove(&(key, job));
@@ -214,7 +242,7 @@ impl Scheduler {
         if let Some(at) = state.plan.deadline_at {
             self.timers.remove(&(at, TimerKey::Deadline(job)));
         }
-        self.quarantines.remove(&job);
+        self.quarantines.remove(&(Reverse(state.plan.priority), job));
         for worker in self.workers.values_mut() {
             worker.rates.remove(&job);
         }
@@ -222,9 +250,12 @@ impl Scheduler {
     }
 
     /// What is left of a shard that was taken out: its live attempts end.
-    fn void_shard(&mut self, job: JobId, shard: &Shard, effects: &mut Vec<Effect>) {
+    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, effects: &mut Vec<Effect>) {
         if let Some(at) = shard.straggler_at {
-            self.stragglers.remove(&(at, job, shard.first_row));
+            self.stragglers.remove(priority, (at, job, shard.first_row));
+        }
+        if let Some(at) = shard.paused_until {
+            self.timers.remove(&(at, TimerKey::Pause(job, shard.first_row)));
         }
         for &attempt in &shard.live {
             self.end_attempt(attempt, effects);
@@ -251,11 +282,11 @@ impl Scheduler {
         {
             self.release(lease.attempt);
         }
-        let shard = match self.jobs.get_mut(&lease.job) {
-            Some(job) if wanted => job.shard(lease.shard).map(|shard| shard.first_row).and_then(|row| job.remove(row)),
-            _ => None,
-        };
-        let Some(mut shard) = shard else {
+        let taken = self.jobs.get_mut(&lease.job).filter(|_| wanted).and_then(|job| {
+            let first_row = job.shard(lease.shard)?.first_row;
+            Some((job.remove(first_row)?, job.plan.priority))
+        });
+        let Some((mut shard, priority)) = taken else {
             effects.push(Effect::AcknowledgeShard { worker, lease });
             return;
         };
@@ -263,7 +294,7 @@ impl Scheduler {
         effects.push(Effect::RecordCompletion { job: lease.job, shard: shard.id, lease, first_row, rows });
         effects.push(Effect::AcknowledgeShard { worker, lease });
         shard.live.retain(|&attempt| attempt != lease.attempt);
-        self.void_shard(lease.job, &shard, effects);
+        self.void_shard(lease.job, priority, &shard, effects);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.rejections = 0;
             state.measure(lease.job, rows, busy_us);
@@ -277,7 +308,7 @@ impl Scheduler {
         }
         if let Some(row) = failed_row.filter(|row| job.plan.fail_fast && (first_row..first_row + rows).contains(row)) {
             for shard in job.fail_row(row) {
-                self.void_shard(lease.job, &shard, effects);
+                self.void_shard(lease.job, priority, &shard, effects);
             }
         }
         self.settle(lease.job, effects);
@@ -298,7 +329,7 @@ impl Scheduler {
             self.timers.insert((self.now + pause_ms, TimerKey::Backoff(worker)));
             self.refresh_worker(worker);
         }
-        self.detach(&attempt, false, effects);
+        self.detach(&attempt, End::Unused, effects);
     }
 
     /// News of an attempt that goes on.
@@ -351,7 +382,7 @@ impl Scheduler {
     }
 
     /// Takes a released or expired attempt from its shard, which waits again or is poison.
-    fn detach(&mut self, attempt: &Attempt, died: bool, effects: &mut Vec<Effect>) {
+    fn detach(&mut self, attempt: &Attempt, end: End, effects: &mut Vec<Effect>) {
         let (id, job) = (attempt.lease.attempt, attempt.lease.job);
         let Some(state) = self.jobs.get_mut(&job) else { return };
         let Some(shard) = state.shards.get_mut(&attempt.first_row).filter(|shard| shard.live.contains(&id)) else {
@@ -359,7 +390,7 @@ impl Scheduler {
         };
         shard.live.retain(|&live| live != id);
         state.leased -= 1;
-        shard.deaths += u32::from(died);
+        shard.deaths += u32::from(end != End::Unused);
         if shard.live.is_empty() {
             if shard.deaths >= self.config.attempts_max {
                 let outcome = JobOutcome::Poisoned {
@@ -371,7 +402,14 @@ impl Scheduler {
                 self.end_job(job, outcome, effects);
                 return;
             }
-            state.queue(attempt.first_row, self.config.quarantine_deaths);
+            if end == End::Failed {
+                let at = self.now + retry_pause_ms(&self.config, job, shard);
+                shard.paused_until = Some(at);
+                state.paused.insert(attempt.first_row);
+                self.timers.insert((at, TimerKey::Pause(job, attempt.first_row)));
+            } else {
+                state.queue(attempt.first_row, self.config.quarantine_deaths);
+            }
         }
         self.watch_straggler(job, attempt.first_row);
         self.refresh_job(job);
@@ -401,7 +439,7 @@ impl Scheduler {
         self.reserved.take_if(|reserved| *reserved == worker);
         let gone: Vec<Attempt> = state.held.into_iter().filter_map(|id| self.release(id)).collect();
         for attempt in gone {
-            self.detach(&attempt, true, effects);
+            self.detach(&attempt, End::Died, effects);
         }
     }
 
@@ -414,7 +452,7 @@ impl Scheduler {
         self.refresh_worker(worker);
         for &lease in returned {
             if let Some(attempt) = self.report(worker, lease) {
-                self.detach(&attempt, false, effects);
+                self.detach(&attempt, End::Unused, effects);
             }
         }
     }
@@ -439,6 +477,15 @@ impl Scheduler {
                     }
                 }
                 TimerKey::Deadline(job) => self.end_job(job, JobOutcome::DeadlinePassed, effects),
+                TimerKey::Pause(job, first_row) => {
+                    if let Some(state) = self.jobs.get_mut(&job)
+                        && let Some(shard) = state.shards.get_mut(&first_row)
+                    {
+                        shard.paused_until = None;
+                        state.queue(first_row, self.config.quarantine_deaths);
+                        self.refresh_job(job);
+                    }
+                }
             }
         }
     }
@@ -475,12 +522,12 @@ impl Scheduler {
             self.refresh_worker(attempt.worker);
         }
         // One that the worker never had cannot have died of its shard.
-        self.detach(&attempt, attempt.accepted, effects);
+        self.detach(&attempt, if attempt.accepted { End::Died } else { End::Unused }, effects);
     }
 
     fn arm_timer(&mut self, effects: &mut Vec<Effect>) {
         let due_at = self.timers.first().map(|&(at, _)| at);
-        let straggler_at = self.stragglers.first().map(|&(at, ..)| at).filter(|_| self.has_idle_slot());
+        let straggler_at = self.stragglers.first_at().filter(|_| self.has_idle_slot());
         let Some(at) = due_at.into_iter().chain(straggler_at).min() else { return };
         if self.armed_at.is_none_or(|armed_at| at < armed_at) {
             self.armed_at = Some(at);

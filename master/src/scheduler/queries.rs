@@ -6,7 +6,7 @@ use quipu_shared::ids::{Epoch, JobId, WorkerId};
 use quipu_shared::service::ShardCounts;
 use quipu_shared::wire::Lease;
 
-/// Attempts that [`Scheduler::explain`] names.
+/// Attempts, and shards that pause, that [`Scheduler::explain`] names.
 const ATTEMPTS_EXPLAINED_MAX: usize = 5;
 
 impl Scheduler {
@@ -28,7 +28,7 @@ impl Scheduler {
     /// The shards of a job that has not ended.
     pub fn job_counts(&self, job: JobId) -> Option<ShardCounts> {
         self.jobs.get(&job).map(|job| {
-            let queued = (job.queued.len() + job.quarantined.len()) as u64;
+            let queued = (job.queued.len() + job.quarantined.len() + job.paused.len()) as u64;
             ShardCounts {
                 queued,
                 leased: job.shards.len() as u64 - queued,
@@ -74,6 +74,14 @@ impl Scheduler {
         let waiting = state.queued.len() + state.quarantined.len();
         if waiting > 0 {
             lines.push(format!("{waiting} shards wait for another attempt"));
+        }
+        for shard in state.paused.iter().filter_map(|row| state.shards.get(row)).take(ATTEMPTS_EXPLAINED_MAX) {
+            let (id, deaths) = (shard.id, shard.deaths);
+            let left_ms: Millis = shard.paused_until.unwrap_or(self.now).saturating_sub(self.now);
+            lines.push(format!("shard {id} died {deaths} times and pauses for {left_ms} ms before its next attempt"));
+        }
+        if state.paused.len() > ATTEMPTS_EXPLAINED_MAX {
+            lines.push(format!("{} more shards pause after a failure", state.paused.len() - ATTEMPTS_EXPLAINED_MAX));
         }
         for shard in state.quarantined.iter().filter_map(|row| state.shards.get(row)) {
             let (id, deaths, max) = (shard.id, shard.deaths, self.config.attempts_max);

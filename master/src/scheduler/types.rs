@@ -34,6 +34,11 @@ pub struct SchedulerConfig {
     pub reject_backoff_ms: u64,
     /// Longest such pause.
     pub reject_backoff_max_ms: u64,
+    /// First pause of a shard whose attempt failed: what was in its way (a file, memory) may be gone by then. Doubles
+    /// with each death.
+    pub retry_backoff_ms: u64,
+    /// Longest such pause, before it is spread by half of itself either way.
+    pub retry_backoff_max_ms: u64,
     /// Leases a worker may hold for each of its slots: one runs and one waits. More would only age in its queue.
     pub credits_per_slot_max: u32,
 }
@@ -52,6 +57,8 @@ impl Default for SchedulerConfig {
             straggler_min_ms: 1_000,
             reject_backoff_ms: 20,
             reject_backoff_max_ms: 1_000,
+            retry_backoff_ms: 50,
+            retry_backoff_max_ms: 2_000,
             credits_per_slot_max: 2,
         }
     }

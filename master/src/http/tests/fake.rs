@@ -5,10 +5,11 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId};
-use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, 
-    ErrorKind, JobService, JobState, JobView, NodeState, NodeView, ServiceError, ShardCounts, SubmitRequest, Upload,
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobState, JobView, NodeState, NodeView, ScheduleChange, ScheduleView,
+    ServiceError, ShardCounts, SubmitRequest, Upload,
 };
-use quipu_shared::spec::{ScheduleSpec, JobKind, JobSpec};
+use quipu_shared::spec::{JobKind, JobSpec, ScheduleSpec};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, watch};
@@ -223,15 +224,33 @@ impl JobService for Fake {
     }
 
     async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn add_schedule(
@@ -239,11 +258,23 @@ impl JobService for Fake {
         _spec: ScheduleSpec,
         _idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 
     async fn change_schedule(
@@ -251,7 +282,13 @@ impl JobService for Fake {
         _schedule: ScheduleId,
         _change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Err(ServiceError {
+            kind: ErrorKind::Internal,
+            code: "unsupported".into(),
+            message: "not here".into(),
+            place: None,
+            retry_after_s: None,
+        })
     }
 }
 

@@ -75,6 +75,18 @@ counted! {
     Poisoned = "job ended by a poison shard",
     DeadlinePassed = "job ended by its deadline",
     Recovered = "job recovered",
+    RecordsLost = "uncommitted records lost in a crash",
+    DurableUnacknowledged = "records durable in a crash and never acknowledged",
+    StoreStalled = "store stalled for seconds",
+    AcknowledgementHeld = "acknowledgement held back until the store had committed",
+    AdoptedRunning = "running attempt adopted",
+    AdoptedFinished = "finished attempt adopted",
+    AdoptedTooLate = "adoption of what the worker no longer had",
+    HeldEnded = "held attempt of an older epoch ended",
+    CompletedAdopted = "adopted shard completed",
+    RequeuedAdopted = "adopted shard leased again",
+    ShardPaused = "shard paused after a failure",
+    PriorityServed = "lease of a job while one of a lower priority waited",
     RecoveredFailing = "job recovered with a failed row",
 }
 

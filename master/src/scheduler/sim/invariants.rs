@@ -3,7 +3,11 @@
 //! sets against its state.
 
 use super::ledger::{Ledger, SeenJob};
+use crate::scheduler::job::Job;
 use crate::scheduler::{Effect, JobOutcome, Scheduler, TimerKey};
+use quipu_shared::ids::WorkerId;
+use quipu_shared::wire::{HeldShard, Lease};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 type OnEffect = fn(&Ledger, &Effect) -> bool;
@@ -27,6 +31,10 @@ pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     shard_stays_in_the_window_or_is_the_lowest,
     done_row_is_not_leased,
     row_above_the_failing_row_is_not_leased,
+    lower_priority_is_served_after_a_higher_one,
+    failed_shard_is_not_leased_at_once,
+    adopted_shard_is_held_and_free,
+    held_shard_is_ended_only_if_it_cannot_be_adopted,
     job_past_its_deadline_gets_no_lease,
     live_worker_is_not_oversubscribed,
     only_a_joined_worker_gets_a_lease,
@@ -56,17 +64,41 @@ pub const AFTER_STEP: &[(&str, AfterStep)] = named![
     nothing_is_overdue,
     free_workers_are_those_with_room,
     ready_jobs_are_those_with_something_to_lease,
+    higher_priority_does_not_wait_for_a_lower_one,
+    held_shards_are_adopted_or_ended,
+    shards_pause_within_bounds,
     nothing_leasable_waits_for_a_free_worker,
     held_leases_are_the_attempts,
     stragglers_are_the_shards_with_one_live_attempt,
 ];
 
 /// Asked after every [`SAMPLED_STEPS`]th step: they look at everything, and what breaks them stays broken.
-pub const SAMPLED: &[(&str, AfterStep)] = named![counts_are_what_was_seen, every_row_is_open_done_or_uncut,];
+pub const SAMPLED: &[(&str, AfterStep)] =
+    named![counts_are_what_was_seen, every_row_is_open_done_or_uncut, uncut_rows_are_all_others,];
+
+/// A shard that is given to a worker, anew or under a new lease.
+struct Grant {
+    worker: WorkerId,
+    lease: Lease,
+    first_row: u64,
+    end_row: u64,
+}
+
+fn grant(effect: &Effect) -> Option<Grant> {
+    match *effect {
+        Effect::LeaseShard { worker, lease, first_row, rows, .. }
+        | Effect::AdoptShard { worker, lease, first_row, rows, .. } => {
+            Some(Grant { worker, lease, first_row, end_row: first_row + rows })
+        }
+        _ => None,
+    }
+}
 
 fn job<'a>(ledger: &'a Ledger, effect: &Effect) -> Option<&'a SeenJob> {
     match effect {
-        Effect::LeaseShard { lease, .. } | Effect::AcknowledgeShard { lease, .. } => ledger.jobs.get(&lease.job),
+        Effect::LeaseShard { lease, .. }
+        | Effect::AdoptShard { lease, .. }
+        | Effect::AcknowledgeShard { lease, .. } => ledger.jobs.get(&lease.job),
         Effect::RecordCompletion { job, .. } | Effect::EndJob { job, .. } => ledger.jobs.get(job),
         _ => None,
     }
@@ -74,19 +106,20 @@ fn job<'a>(ledger: &'a Ledger, effect: &Effect) -> Option<&'a SeenJob> {
 
 /// An attempt id is used once in an epoch, and leases carry the epoch of their master.
 fn lease_id_never_repeats(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { lease, .. } = effect else { return true };
+    let Some(Grant { lease, .. }) = grant(effect) else { return true };
     lease.epoch == ledger.epoch && !ledger.issued.contains(&(lease.epoch, lease.attempt))
 }
 
 /// A shard has the same rows in all its attempts.
 fn shard_keeps_its_range(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { lease, first_row, rows, .. } = effect else { return true };
-    ledger.jobs[&lease.job].ranges.get(&lease.shard).is_none_or(|range| *range == (*first_row, *rows))
+    let Some(Grant { lease, first_row, end_row, .. }) = grant(effect) else { return true };
+    let range = ledger.jobs[&lease.job].ranges.get(&lease.shard);
+    range.is_none_or(|&(first, rows)| (first, first + rows) == (first_row, end_row))
 }
 
 /// After a restart, new shards get ids above those that are recorded.
 fn shard_id_of_a_recorded_shard_is_not_used_again(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { lease, .. } = effect else { return true };
+    let Some(Grant { lease, .. }) = grant(effect) else { return true };
     let job = &ledger.jobs[&lease.job];
     let recorded = job.ranges.get(&lease.shard).and_then(|(first_row, _)| job.records.get(first_row));
     recorded.is_none_or(|(_, shard)| *shard != lease.shard)
@@ -94,17 +127,16 @@ fn shard_id_of_a_recorded_shard_is_not_used_again(ledger: &Ledger, effect: &Effe
 
 /// Both ends of a shard are multiples of the granule, or the end of the rows.
 fn shard_boundary_is_a_whole_granule(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { first_row, rows, .. } = effect else { return true };
+    let Some(Grant { first_row, end_row, .. }) = grant(effect) else { return true };
     let Some(job) = job(ledger, effect) else { return false };
-    let end_row = first_row + rows;
     let at_end = job.rows_final && end_row == job.rows_known;
-    *rows > 0 && first_row % job.plan.granule == 0 && (end_row % job.plan.granule == 0 || at_end)
+    end_row > first_row && first_row % job.plan.granule == 0 && (end_row % job.plan.granule == 0 || at_end)
 }
 
 /// No row is leased before it exists.
 fn shard_has_known_rows_only(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { first_row, rows, .. } = effect else { return true };
-    job(ledger, effect).is_some_and(|job| first_row + rows <= job.rows_known)
+    let Some(Grant { end_row, .. }) = grant(effect) else { return true };
+    job(ledger, effect).is_some_and(|job| end_row <= job.rows_known)
 }
 
 /// A fresh shard is at most as large as the first ones, or four times the largest that its worker completed.
@@ -124,32 +156,32 @@ fn shard_stays_in_the_window_or_is_the_lowest(ledger: &Ledger, effect: &Effect) 
 
 /// A shard with a recorded row is not leased.
 fn done_row_is_not_leased(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { first_row, rows, .. } = effect else { return true };
-    job(ledger, effect).is_some_and(|job| !overlaps_record(job, *first_row, first_row + rows))
+    let Some(Grant { first_row, end_row, .. }) = grant(effect) else { return true };
+    job(ledger, effect).is_some_and(|job| !overlaps_record(job, first_row, end_row))
 }
 
 /// Once a row is known to fail a job, nothing above it is leased.
 fn row_above_the_failing_row_is_not_leased(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { first_row, .. } = effect else { return true };
-    job(ledger, effect).and_then(|job| job.failing).is_none_or(|row| *first_row < row)
+    let Some(Grant { first_row, .. }) = grant(effect) else { return true };
+    job(ledger, effect).and_then(|job| job.failing).is_none_or(|row| first_row < row)
 }
 
 /// A job whose time is over gets no lease.
 fn job_past_its_deadline_gets_no_lease(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { .. } = effect else { return true };
+    let Some(_) = grant(effect) else { return true };
     job(ledger, effect).and_then(|job| job.plan.deadline_at).is_none_or(|at| ledger.now < at)
 }
 
 /// A worker never holds more unreported leases than it has credits, however long it is silent.
 fn live_worker_is_not_oversubscribed(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { worker, .. } = effect else { return true };
-    ledger.workers.get(worker).is_none_or(|seen| seen.held.len() < seen.credits as usize)
+    let Some(Grant { worker, .. }) = grant(effect) else { return true };
+    ledger.workers.get(&worker).is_none_or(|seen| seen.held.len() < seen.credits as usize)
 }
 
 /// A worker that never joined or is lost gets nothing.
 fn only_a_joined_worker_gets_a_lease(ledger: &Ledger, effect: &Effect) -> bool {
-    let Effect::LeaseShard { worker, .. } = effect else { return true };
-    ledger.workers.contains_key(worker)
+    let Some(Grant { worker, .. }) = grant(effect) else { return true };
+    ledger.workers.contains_key(&worker)
 }
 
 /// A draining worker gets nothing.
@@ -196,6 +228,35 @@ fn shard_in_quarantine_is_alone_on_its_worker(ledger: &Ledger, effect: &Effect) 
     let Some(seen) = ledger.workers.get(worker) else { return true };
     let suspects = seen.held.iter().any(|held| ledger.leases.get(held).is_some_and(|held| held.quarantined));
     !suspects && (!ledger.is_quarantined(lease) || seen.held.is_empty())
+}
+
+/// Within a step, whoever has the higher priority comes first.
+fn lower_priority_is_served_after_a_higher_one(ledger: &Ledger, effect: &Effect) -> bool {
+    let Effect::LeaseShard { speculative: false, .. } = effect else { return true };
+    job(ledger, effect).is_some_and(|job| ledger.served.is_none_or(|served| job.plan.priority <= served))
+}
+
+/// A shard whose attempt failed gets a moment.
+fn failed_shard_is_not_leased_at_once(ledger: &Ledger, effect: &Effect) -> bool {
+    let Effect::LeaseShard { lease, .. } = effect else { return true };
+    let failed_at = job(ledger, effect).and_then(|job| job.failed_at.get(&lease.shard));
+    failed_at.is_none_or(|at| at + ledger.config.retry_backoff_ms / 2 <= ledger.now)
+}
+
+/// Only what the joining worker says it holds is adopted, once, and only rows that nobody else has.
+fn adopted_shard_is_held_and_free(ledger: &Ledger, effect: &Effect) -> bool {
+    let Effect::AdoptShard { held, lease, first_row, rows, .. } = *effect else { return true };
+    held.job == lease.job
+        && ledger.held.contains(&HeldShard { lease: held, first_row, rows })
+        && job(ledger, effect).is_some_and(|job| job.is_adoptable(first_row, rows))
+}
+
+/// Work of before a restart is thrown away only if it is of no use, or beyond what its worker may hold.
+fn held_shard_is_ended_only_if_it_cannot_be_adopted(ledger: &Ledger, effect: &Effect) -> bool {
+    let Effect::AcknowledgeShard { worker, lease } = effect else { return true };
+    let Some(held) = ledger.held.iter().find(|held| held.lease == *lease) else { return true };
+    let is_full = ledger.workers.get(worker).is_none_or(|seen| seen.held.len() >= seen.credits as usize);
+    is_full || job(ledger, effect).is_none_or(|job| !job.is_adoptable(held.first_row, held.rows))
 }
 
 fn overlaps_record(job: &SeenJob, first_row: u64, end_row: u64) -> bool {
@@ -290,7 +351,7 @@ fn no_live_attempt_of_what_is_not_wanted(ledger: &Ledger, _: &Scheduler) -> bool
 /// Whatever is due at some time has a timer that comes no later.
 fn timer_is_armed_for_what_is_due(ledger: &Ledger, core: &Scheduler) -> bool {
     let due_at = core.timers.first().map(|&(at, _)| at);
-    let straggler_at = core.stragglers.first().map(|&(at, ..)| at).filter(|_| core.has_idle_slot());
+    let straggler_at = core.stragglers.first_at().filter(|_| core.has_idle_slot());
     ledger.armed_at == core.armed_at
         && due_at.into_iter().chain(straggler_at).all(|at| core.armed_at.is_some_and(|armed_at| armed_at <= at))
 }
@@ -299,7 +360,9 @@ fn timer_is_armed_for_what_is_due(ledger: &Ledger, core: &Scheduler) -> bool {
 fn nothing_is_overdue(_: &Ledger, core: &Scheduler) -> bool {
     let attempts = core.attempts.iter().map(|(&id, attempt)| (attempt.timer_at, TimerKey::Attempt(id)));
     let pauses = core.workers.iter().filter_map(|(&id, worker)| Some((worker.backoff_until?, TimerKey::Backoff(id))));
-    let expected: BTreeSet<_> = attempts.chain(pauses).collect();
+    let shards = core.jobs.iter().flat_map(|(&id, job)| job.shards.values().map(move |shard| (id, shard)));
+    let paused = shards.filter_map(|(id, shard)| Some((shard.paused_until?, TimerKey::Pause(id, shard.first_row))));
+    let expected: BTreeSet<_> = attempts.chain(pauses).chain(paused).collect();
     let timers = core.timers.iter().copied().filter(|(_, key)| !matches!(key, TimerKey::Deadline(_)));
     expected == timers.collect() && core.timers.first().is_none_or(|&(at, _)| at > core.now)
 }
@@ -321,11 +384,38 @@ fn free_workers_are_those_with_room(_: &Ledger, core: &Scheduler) -> bool {
 
 /// The sets of ready jobs and of quarantines are what a look at every job gives.
 fn ready_jobs_are_those_with_something_to_lease(_: &Ledger, core: &Scheduler) -> bool {
+    let priority = |job: &Job| Reverse(job.plan.priority);
+    let order = |job: &Job| (priority(job), job.leased);
     let ready: BTreeSet<_> =
-        core.jobs.iter().filter(|(_, job)| job.is_ready()).map(|(&id, job)| (job.leased, id)).collect();
+        core.jobs.iter().filter(|(_, job)| job.is_ready()).map(|(&id, job)| (order(job), id)).collect();
     let quarantines: BTreeSet<_> =
-        core.jobs.iter().filter(|(_, job)| !job.quarantined.is_empty()).map(|(&id, _)| id).collect();
+        core.jobs.iter().filter(|(_, job)| !job.quarantined.is_empty()).map(|(&id, job)| (priority(job), id)).collect();
     ready == core.ready && quarantines == core.quarantines
+}
+
+/// Whoever got a lease in this step had nobody of a higher priority before it.
+fn higher_priority_does_not_wait_for_a_lower_one(ledger: &Ledger, core: &Scheduler) -> bool {
+    let Some(served) = ledger.served else { return true };
+    core.ready.first().is_none_or(|&((Reverse(waiting), _), _)| waiting <= served)
+}
+
+/// A worker that joins is told of everything that it holds of older epochs.
+fn held_shards_are_adopted_or_ended(ledger: &Ledger, _: &Scheduler) -> bool {
+    ledger.held.len() == ledger.answered
+}
+
+/// A pause is at least half and at most one and a half of what the deaths of its shard say.
+fn shards_pause_within_bounds(ledger: &Ledger, core: &Scheduler) -> bool {
+    core.jobs.iter().all(|(id, job)| {
+        job.paused.iter().all(|row| {
+            let Some(shard) = job.shards.get(row) else { return false };
+            let Some(failed_at) = ledger.jobs[id].failed_at.get(&shard.id) else { return false };
+            let doubled = core.config.retry_backoff_ms << (shard.deaths - 1);
+            let pause_ms = doubled.min(core.config.retry_backoff_max_ms);
+            let bounds = failed_at + pause_ms / 2..=failed_at + pause_ms + pause_ms / 2;
+            shard.live.is_empty() && shard.paused_until.is_some_and(|at| bounds.contains(&at))
+        })
+    })
 }
 
 /// No free worker stands beside a job with something to lease, and none is reserved in vain.
@@ -351,9 +441,10 @@ fn stragglers_are_the_shards_with_one_live_attempt(_: &Ledger, core: &Scheduler)
         job.shards
             .values()
             .filter(|shard| shard.live.len() == 1 && shard.deaths < core.config.quarantine_deaths)
-            .map(move |shard| (shard.straggler_at, id, shard.first_row))
+            .map(move |shard| (job.plan.priority, (shard.straggler_at, id, shard.first_row)))
     });
-    expected.collect::<BTreeSet<_>>() == core.stragglers.iter().map(|&(at, id, row)| (Some(at), id, row)).collect()
+    expected.collect::<BTreeSet<_>>()
+        == core.stragglers.iter().map(|(priority, (at, id, row))| (priority, (Some(at), id, row))).collect()
 }
 
 /// The counts that people see are what the onlooker saw.
@@ -384,8 +475,23 @@ fn every_row_is_open_done_or_uncut(ledger: &Ledger, core: &Scheduler) -> bool {
                 covered_row = end_row;
             }
         }
+        // In one of the three, and in one only.
+        let apart = |job: &Job| {
+            let sets = [&job.queued, &job.quarantined, &job.paused];
+            let all: BTreeSet<u64> = sets.into_iter().flatten().copied().collect();
+            if all.len() == sets.iter().map(|set| set.len()).sum::<usize>() { all } else { BTreeSet::new() }
+        };
         let waiting: BTreeSet<u64> =
             job.shards.values().filter(|shard| shard.live.is_empty()).map(|shard| shard.first_row).collect();
-        disjoint && covered_row >= needed_row && waiting == job.queued.union(&job.quarantined).copied().collect()
+        disjoint && covered_row >= needed_row && waiting == apart(job)
+    })
+}
+
+/// Rows known are uncut, or done or open: none is forgotten and none counted twice, wherever shards were adopted.
+fn uncut_rows_are_all_others(ledger: &Ledger, core: &Scheduler) -> bool {
+    core.jobs.iter().filter(|(_, job)| job.failing.is_none()).all(|(id, job)| {
+        let done: u64 = ledger.jobs[id].records.iter().map(|(row, (end_row, _))| end_row - row).sum();
+        let open: u64 = job.shards.values().map(|shard| shard.rows).sum();
+        job.uncut_rows() + done + open == job.rows_known
     })
 }

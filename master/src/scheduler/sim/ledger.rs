@@ -1,8 +1,9 @@
 //! What an onlooker knows of the scheduler from its events and effects alone, kept without a look into it.
 
+use super::store::Store;
 use crate::scheduler::{Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig};
 use quipu_shared::ids::{AttemptId, Epoch, JobId, ShardId, WorkerId};
-use quipu_shared::wire::Lease;
+use quipu_shared::wire::{HeldShard, Lease};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A worker in the schedule.
@@ -34,6 +35,8 @@ pub struct SeenLease {
     pub cancelled_at: Option<Millis>,
     /// Whether it was cancelled for silence.
     pub expired: bool,
+    /// Whether it took over an attempt of an older epoch.
+    pub adopted: bool,
 }
 
 /// A job, ended or not.
@@ -51,10 +54,40 @@ pub struct SeenJob {
     pub ranges: BTreeMap<ShardId, (u64, u64)>,
     /// Deaths in this epoch.
     pub deaths: BTreeMap<ShardId, u32>,
+    /// Shards whose last attempt failed, and when: they are to pause.
+    pub failed_at: BTreeMap<ShardId, Millis>,
     pub outcome: Option<JobOutcome>,
 }
 
 impl SeenJob {
+    fn new(plan: &JobPlan) -> Self {
+        Self {
+            rows_known: plan.rows_known,
+            rows_final: plan.rows_final,
+            window: plan.up_to_row,
+            plan: plan.clone(),
+            records: BTreeMap::new(),
+            failing: None,
+            ranges: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            failed_at: BTreeMap::new(),
+            outcome: None,
+        }
+    }
+
+    /// Whether rows held from an older epoch are whole shards that nobody has and that the job needs.
+    pub fn is_adoptable(&self, first_row: u64, rows: u64) -> bool {
+        let end_row = first_row + rows;
+        let is_last = self.rows_final && end_row == self.rows_known;
+        let is_whole = rows > 0
+            && first_row.is_multiple_of(self.plan.granule)
+            && (end_row.is_multiple_of(self.plan.granule) || is_last);
+        let is_needed = end_row <= self.rows_known && self.failing.is_none_or(|row| end_row <= row);
+        // Every shard of this epoch is done, open or above a failing row.
+        let is_free = self.ranges.values().all(|&(first, rows)| first + rows <= first_row || end_row <= first);
+        self.outcome.is_none() && is_whole && is_needed && is_free
+    }
+
     /// The lowest row that is not recorded.
     pub fn prefix(&self) -> u64 {
         let mut row = 0;
@@ -83,6 +116,12 @@ pub struct Ledger {
     /// Live leases that were cancelled in this step.
     pub cancelled: Vec<Lease>,
     pub shards_leased: BTreeSet<(Epoch, JobId, ShardId)>,
+    /// What the worker that joins in this step holds of older epochs.
+    pub held: Vec<HeldShard>,
+    /// How many of them were adopted or ended so far.
+    pub answered: usize,
+    /// The lowest priority that got a lease in this step, speculative attempts aside.
+    pub served: Option<i8>,
 }
 
 impl Ledger {
@@ -100,19 +139,27 @@ impl Ledger {
             completed: None,
             cancelled: Vec::new(),
             shards_leased: BTreeSet::new(),
+            held: Vec::new(),
+            answered: 0,
+            served: None,
         }
     }
 
-    /// A new master: only what was recorded is left.
-    pub fn restart(&mut self, epoch: Epoch) {
+    /// A new master: only what is durable is left.
+    pub fn restart(&mut self, epoch: Epoch, store: &Store) {
         self.epoch = epoch;
         self.workers.clear();
         self.leases.clear();
         self.live.clear();
         self.armed_at = None;
-        for job in self.jobs.values_mut() {
+        self.jobs.retain(|job, _| store.recover().contains_key(job));
+        for (&id, durable) in store.recover() {
+            let job = self.jobs.entry(id).or_insert_with(|| SeenJob::new(&durable.plan));
             job.deaths.clear();
+            job.failed_at.clear();
+            job.records.clone_from(&durable.ranges);
             job.ranges = job.records.iter().map(|(&row, &(end_row, shard))| (shard, (row, end_row - row))).collect();
+            (job.failing, job.outcome) = (durable.failed_row, durable.outcome);
         }
     }
 
@@ -163,6 +210,9 @@ impl Ledger {
     pub fn see_event(&mut self, event: &Event) {
         self.completed = None;
         self.cancelled.clear();
+        self.held.clear();
+        self.answered = 0;
+        self.served = None;
         if let Event::ShardAccepted { worker, .. }
         | Event::ShardRejected { worker, .. }
         | Event::ShardProgressed { worker, .. }
@@ -174,18 +224,7 @@ impl Ledger {
         }
         match event {
             Event::JobSubmitted { job, plan } => {
-                let seen = SeenJob {
-                    rows_known: plan.rows_known,
-                    rows_final: plan.rows_final,
-                    window: plan.up_to_row,
-                    plan: plan.clone(),
-                    records: BTreeMap::new(),
-                    failing: None,
-                    ranges: BTreeMap::new(),
-                    deaths: BTreeMap::new(),
-                    outcome: None,
-                };
-                self.jobs.insert(*job, seen);
+                self.jobs.insert(*job, SeenJob::new(plan));
             }
             Event::RowsKnown { job, rows, last } => {
                 if let Some(seen) = self.jobs.get_mut(job) {
@@ -197,7 +236,8 @@ impl Ledger {
                     seen.window = *up_to_row;
                 }
             }
-            Event::WorkerJoined { worker, credits, .. } => {
+            Event::WorkerJoined { worker, credits, held, .. } => {
+                self.held = held.iter().filter(|held| held.lease.epoch < self.epoch).copied().collect();
                 let seen = SeenWorker {
                     credits: *credits,
                     draining: false,
@@ -240,6 +280,11 @@ impl Ledger {
             Event::ShardFailed { worker, lease } => {
                 if self.report(*worker, *lease) {
                     self.die(*lease);
+                    if self.live(lease.job, lease.shard).next().is_none()
+                        && let Some(job) = self.jobs.get_mut(&lease.job)
+                    {
+                        job.failed_at.insert(lease.shard, self.now);
+                    }
                 }
             }
             Event::TimerFired => self.armed_at = None,
@@ -274,7 +319,8 @@ impl Ledger {
                     }
                 }
             }
-            Effect::LeaseShard { worker, lease, first_row, rows, .. } => {
+            Effect::LeaseShard { worker, lease, first_row, rows, .. }
+            | Effect::AdoptShard { worker, lease, first_row, rows, .. } => {
                 self.issued.insert((lease.epoch, lease.attempt));
                 self.shards_leased.insert((lease.epoch, lease.job, lease.shard));
                 let seen = SeenLease {
@@ -288,7 +334,9 @@ impl Ledger {
                     quarantined: self.is_quarantined(lease),
                     cancelled_at: None,
                     expired: false,
+                    adopted: matches!(effect, Effect::AdoptShard { .. }),
                 };
+                self.answered += usize::from(seen.adopted);
                 self.leases.insert(*lease, seen);
                 self.live.insert(*lease);
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -296,6 +344,10 @@ impl Ledger {
                 }
                 if let Some(job) = self.jobs.get_mut(&lease.job) {
                     job.ranges.insert(lease.shard, (*first_row, *rows));
+                    job.failed_at.remove(&lease.shard);
+                    if matches!(effect, Effect::LeaseShard { speculative: false, .. }) {
+                        self.served = Some(job.plan.priority);
+                    }
                 }
             }
             Effect::CancelAttempt { lease, .. } => {
@@ -316,7 +368,9 @@ impl Ledger {
                 }
             }
             Effect::ArmTimer(at) => self.armed_at = Some(*at),
-            Effect::AcknowledgeShard { .. } => {}
+            Effect::AcknowledgeShard { lease, .. } => {
+                self.answered += usize::from(self.held.iter().any(|held| held.lease == *lease));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod chance;
 mod invariants;
 mod ledger;
 mod process;
+mod store;
 mod workload;
 mod world;
 

@@ -2,13 +2,14 @@
 
 use crate::scheduler::Millis;
 use quipu_shared::ids::{Epoch, WorkerId};
-use quipu_shared::wire::Lease;
+use quipu_shared::wire::{HeldShard, Lease};
 use std::collections::{BTreeMap, VecDeque};
 
 /// From master to worker.
 #[derive(Clone, Copy, Debug)]
 pub enum Command {
     Lease { lease: Lease, first_row: u64, rows: u64 },
+    Adopt { held: Lease, lease: Lease },
     Cancel(Lease),
     Acknowledge(Lease),
 }
@@ -31,6 +32,13 @@ pub struct Output {
     pub failed_row: Option<u64>,
 }
 
+/// A finished attempt, kept until it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub run: Run,
+    pub output: Output,
+}
+
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -42,6 +50,8 @@ pub enum Fate {
 /// An attempt in a slot or waiting for one.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
+    /// Its name in its process, whatever lease it runs under.
+    pub number: u64,
     pub lease: Lease,
     pub first_row: u64,
     pub rows: u64,
@@ -60,7 +70,7 @@ pub struct Process {
     pub epoch: Epoch,
     pub running: Vec<Run>,
     pub queue: VecDeque<Run>,
-    pub outputs: BTreeMap<Lease, Output>,
+    pub outputs: BTreeMap<Lease, Kept>,
     pub draining: bool,
     pub paused_until: Millis,
 }
@@ -97,6 +107,13 @@ impl Process {
 
     pub fn has(&self, lease: &Lease) -> bool {
         self.running.iter().chain(&self.queue).any(|run| run.lease == *lease)
+    }
+
+    /// What survives a restart of the master, finished attempts first.
+    pub fn held(&self) -> Vec<HeldShard> {
+        let kept = self.outputs.values().map(|kept| &kept.run);
+        let held = |run: &Run| HeldShard { lease: run.lease, first_row: run.first_row, rows: run.rows };
+        kept.chain(&self.running).map(held).collect()
     }
 
     pub fn is_full(&self) -> bool {

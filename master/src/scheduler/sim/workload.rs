@@ -59,6 +59,7 @@ fn job(chance: &mut Chance, rows: u64, submitted_at: Millis) -> JobTruth {
             fail_fast: chance.permille(500),
             deadline_at: chance.permille(100).then(|| submitted_at + chance.within(500..40_000)),
             up_to_row: window_rows.unwrap_or(u64::MAX),
+            priority: chance.pick(&[0, 0, 0, -100, 7, 100]),
         },
         rows,
         submitted_at,

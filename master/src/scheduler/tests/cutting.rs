@@ -1,8 +1,8 @@
 //! How rows become shards.
 
-use super::{Fixture, JOB, leases, outcome, plan};
-use crate::scheduler::{DoneShard, Event, JobOutcome, JobPlan};
-use quipu_shared::ids::{JobId, ShardId};
+use super::{Fixture, JOB, done, leases, outcome, plan};
+use crate::scheduler::{Event, JobOutcome, JobPlan};
+use quipu_shared::ids::JobId;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -106,17 +106,16 @@ fn requeued_shard_beyond_the_window_waits() {
     fixture.join(1, 1, 2);
     let sent = leases(&fixture.submit(plan(400)));
     fixture.step(Event::WindowMoved { job: JOB, up_to_row: 10 });
-    assert_eq!(leases(&fixture.panic(sent[1])), []);
-    assert_eq!(leases(&fixture.panic(sent[0]))[0].first_row, sent[0].first_row);
+    assert_eq!(leases(&fixture.panic_and_wait(sent[1])), []);
+    assert_eq!(leases(&fixture.panic_and_wait(sent[0]))[0].first_row, sent[0].first_row);
 }
 
 #[test]
 fn recovered_job_cuts_only_the_gaps_and_uses_no_old_id() {
     let mut fixture = Fixture::new();
     fixture.join(1, 8, 16);
-    let done = |shard, first_row, rows| DoneShard { shard: ShardId(shard), first_row, rows };
-    let done = vec![done(9, 0, 20), done(4, 30, 50)];
-    let effects = fixture.step(Event::JobRecovered { job: JOB, plan: plan(95), done, failed_row: None });
+    let done = done(&[(30, 50), (0, 20)], 10, None);
+    let effects = fixture.step(Event::JobRecovered { job: JOB, plan: plan(95), done });
     let sent = leases(&effects);
     assert_eq!(sent.iter().map(|sent| (sent.first_row, sent.rows)).collect::<Vec<_>>(), [(20, 10), (80, 10), (90, 5)]);
     assert_eq!(sent.iter().map(|sent| sent.lease.shard.0).collect::<Vec<_>>(), [10, 11, 12]);
@@ -126,8 +125,8 @@ fn recovered_job_cuts_only_the_gaps_and_uses_no_old_id() {
 #[test]
 fn recovered_job_with_every_row_done_ends_at_once() {
     let mut fixture = Fixture::new();
-    let done = vec![DoneShard { shard: ShardId(0), first_row: 0, rows: 10 }];
-    let effects = fixture.step(Event::JobRecovered { job: JOB, plan: plan(10), done, failed_row: None });
+    let done = done(&[(0, 10)], 1, None);
+    let effects = fixture.step(Event::JobRecovered { job: JOB, plan: plan(10), done });
     assert_eq!(outcome(&effects), Some(JobOutcome::Succeeded));
 }
 

@@ -1,7 +1,7 @@
 //! How jobs end.
 
-use super::{Fixture, JOB, Sent, cancelled, leases, outcome, plan};
-use crate::scheduler::{DoneShard, Effect, Event, JobOutcome, JobPlan};
+use super::{Fixture, JOB, Sent, cancelled, done, leases, outcome, plan};
+use crate::scheduler::{Done, Effect, Event, JobOutcome, JobPlan};
 use quipu_shared::ids::{JobId, ShardId, WorkerId};
 
 #[test]
@@ -113,10 +113,11 @@ fn neighbours_of_a_poison_shard_are_not_blamed() {
 #[test]
 fn worker_is_emptied_for_a_shard_in_quarantine() {
     let mut fixture = Fixture::new();
-    fixture.submit(JobPlan { initial_rows: 10, ..plan(1_000) });
+    fixture.submit(JobPlan { initial_rows: 10, ..plan(20) });
     let sent = leases(&fixture.join(1, 1, 2));
-    let again = leases(&fixture.panic(sent[0]))[0];
-    assert_eq!((again.first_row, leases(&fixture.panic(again))), (0, vec![]));
+    let again = leases(&fixture.panic_and_wait(sent[0]))[0];
+    assert_eq!((again.first_row, leases(&fixture.panic_and_wait(again))), (0, vec![]));
+    assert_eq!(leases(&fixture.step(Event::JobSubmitted { job: JobId(2), plan: plan(1_000) })), []);
     let effects = fixture.complete(sent[1]);
     assert_eq!(leases(&effects).iter().map(|sent| sent.first_row).collect::<Vec<_>>(), [0]);
     let alone = leases(&effects)[0];
@@ -147,8 +148,8 @@ fn recovered_failing_row_still_ends_the_job() {
     let mut fixture = Fixture::new();
     fixture.join(1, 2, 4);
     let plan = JobPlan { fail_fast: true, ..plan(1_000) };
-    let done = vec![DoneShard { shard: ShardId(2), first_row: 20, rows: 10 }];
-    let effects = fixture.step(Event::JobRecovered { job: JOB, plan, done, failed_row: Some(21) });
+    let done = done(&[(20, 10)], 3, Some(21));
+    let effects = fixture.step(Event::JobRecovered { job: JOB, plan, done });
     let sent = leases(&effects);
     assert_eq!(sent.iter().map(|sent| sent.rows).sum::<u64>(), 20);
     let last = sent.into_iter().map(|sent| outcome(&fixture.complete(sent))).next_back();
@@ -180,7 +181,7 @@ fn job_recovered_after_its_deadline_gets_no_lease() {
     fixture.join(1, 1, 1);
     fixture.now = 10;
     let plan = JobPlan { deadline_at: Some(5), ..plan(10) };
-    let effects = fixture.step(Event::JobRecovered { job: JOB, plan, done: vec![], failed_row: None });
+    let effects = fixture.step(Event::JobRecovered { job: JOB, plan, done: Done::default() });
     assert_eq!((leases(&effects), outcome(&effects)), (vec![], Some(JobOutcome::DeadlinePassed)));
 }
 

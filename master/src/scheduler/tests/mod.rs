@@ -1,12 +1,15 @@
 //! Facts about the core, one behaviour each. What holds in every history is in [`super::sim`].
 
+mod adopting;
 mod cutting;
 mod endings;
 mod leases;
+mod pausing;
+mod priorities;
 
-use super::{Effect, Event, JobOutcome, JobPlan, Millis, Scheduler, SchedulerConfig};
+use super::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, Scheduler, SchedulerConfig};
 use quipu_shared::ids::{Epoch, JobId, WorkerId};
-use quipu_shared::wire::Lease;
+use quipu_shared::wire::{HeldShard, Lease};
 
 const JOB: JobId = JobId(1);
 const EPOCH: Epoch = Epoch(7);
@@ -37,6 +40,17 @@ fn plan(rows: u64) -> JobPlan {
         fail_fast: false,
         deadline_at: None,
         up_to_row: u64::MAX,
+        priority: 0,
+    }
+}
+
+/// These ranges (first row, rows) are done, one shard each.
+fn done(ranges: &[(u64, u64)], next_shard: u64, failed_row: Option<u64>) -> Done {
+    Done {
+        ranges: ranges.iter().map(|&(first_row, rows)| RowRange { first_row, rows }).collect(),
+        shards: ranges.len() as u64,
+        next_shard,
+        failed_row,
     }
 }
 
@@ -97,7 +111,11 @@ impl Fixture {
 
     /// A worker with one slot unless told otherwise.
     fn join(&mut self, worker: u64, slots: u32, credits: u32) -> Vec<Effect> {
-        self.step(Event::WorkerJoined { worker: WorkerId(worker), slots, credits })
+        self.join_with(worker, slots, credits, Vec::new())
+    }
+
+    fn join_with(&mut self, worker: u64, slots: u32, credits: u32, held: Vec<HeldShard>) -> Vec<Effect> {
+        self.step(Event::WorkerJoined { worker: WorkerId(worker), slots, credits, held })
     }
 
     fn complete(&mut self, sent: Sent) -> Vec<Effect> {
@@ -136,6 +154,13 @@ impl Fixture {
 
     fn panic(&mut self, sent: Sent) -> Vec<Effect> {
         self.step(Event::ShardFailed { worker: sent.worker, lease: sent.lease })
+    }
+
+    /// The same, and what comes once the shard's pause is over.
+    fn panic_and_wait(&mut self, sent: Sent) -> Vec<Effect> {
+        let mut effects = self.panic(sent);
+        effects.extend(self.timer(self.now + 200));
+        effects
     }
 
     fn lose(&mut self, worker: u64) -> Vec<Effect> {

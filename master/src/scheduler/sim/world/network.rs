@@ -45,6 +45,8 @@ impl World {
         self.at(closed_at, Act::LinkSeenClosed(id));
         if self.processes[process].link == Some(id) {
             self.processes[process].link = None;
+            // Leased to others by now, as far as the worker knows.
+            self.processes[process].queue.clear();
             let incarnation = self.processes[process].incarnation;
             self.at(back_at, Act::Connect(process, incarnation));
         }
@@ -70,10 +72,9 @@ impl World {
         process.link = Some(worker);
         process.epoch = epoch;
         let (slots, credits) = (process.slots as u32, process.credits as u32);
-        self.deliver(Event::WorkerJoined { worker, slots, credits });
-        for (lease, output) in self.processes[index].outputs.clone() {
-            self.send_report(index, Report::Completed(lease, output));
-        }
+        let held = process.held();
+        self.deliver(Event::WorkerJoined { worker, slots, credits, held });
+        self.offer_outputs(index, |lease| lease.epoch == epoch);
         if self.processes[index].draining {
             self.send_report(index, Report::DrainStarted(Vec::new()));
         }

@@ -1,8 +1,8 @@
 //! What worker processes do on their own and when told.
 
-use super::{Act, PROGRESS_MS, World};
+use super::{Act, PERIODS_UNANSWERED_MAX, PROGRESS_MS, World};
 use crate::scheduler::sim::chance::Counted;
-use crate::scheduler::sim::process::{Command, Fate, Output, Report, Run};
+use crate::scheduler::sim::process::{Command, Fate, Kept, Output, Report, Run};
 use quipu_shared::ids::WorkerId;
 use quipu_shared::wire::Lease;
 
@@ -25,13 +25,14 @@ impl World {
             }
             Command::Cancel(lease) => {
                 let report = match process.outputs.get(&lease) {
-                    Some(&output) => Report::Completed(lease, output),
+                    Some(kept) => Report::Completed(lease, kept.output),
                     None => Report::Rejected(lease),
                 };
                 process.stop(&lease);
                 self.send_report(index, report);
                 self.start_runs(index);
             }
+            Command::Adopt { held, lease } => self.adopt(index, held, lease),
             Command::Lease { lease, first_row, rows } => {
                 if lease.epoch < process.epoch {
                     return;
@@ -39,17 +40,53 @@ impl World {
                 let is_spurious = self.fault(10, Counted::SpuriousRejection);
                 let process = &self.processes[index];
                 let report = match process.outputs.get(&lease) {
-                    Some(&output) => Report::Completed(lease, output),
+                    Some(kept) => Report::Completed(lease, kept.output),
                     None if process.has(&lease) => Report::Accepted(lease),
                     None if process.draining || process.is_full() || is_spurious => Report::Rejected(lease),
                     None => {
-                        let run = Run { lease, first_row, rows };
+                        self.last_run += 1;
+                        let run = Run { number: self.last_run, lease, first_row, rows };
                         self.processes[index].queue.push_back(run);
                         Report::Accepted(lease)
                     }
                 };
                 self.send_report(index, report);
                 self.start_runs(index);
+            }
+        }
+    }
+
+    /// What is here of an older epoch goes on under a new lease. (Adoption may come twice.)
+    fn adopt(&mut self, index: usize, held: Lease, lease: Lease) {
+        let process = &mut self.processes[index];
+        if lease.epoch != process.epoch {
+            return;
+        }
+        if let Some(kept) = process.outputs.remove(&held) {
+            let run = Run { lease, ..kept.run };
+            process.outputs.insert(lease, Kept { run, ..kept });
+            self.counts.note(Counted::AdoptedFinished);
+        } else if let Some(run) = process.running.iter_mut().find(|run| run.lease == held) {
+            run.lease = lease;
+            self.counts.note(Counted::AdoptedRunning);
+        }
+        let process = &self.processes[index];
+        let report = match process.outputs.get(&lease) {
+            Some(kept) => Report::Completed(lease, kept.output),
+            None if process.has(&lease) => Report::Accepted(lease),
+            None => {
+                self.counts.note(Counted::AdoptedTooLate);
+                Report::Rejected(lease)
+            }
+        };
+        self.send_report(index, report);
+    }
+
+    /// Sends finished attempts, again perhaps.
+    pub(super) fn offer_outputs(&mut self, index: usize, which: impl Fn(&Lease) -> bool) {
+        for (lease, kept) in self.processes[index].outputs.clone() {
+            if which(&lease) {
+                self.send_report(index, Report::Completed(lease, kept.output));
             }
         }
     }
@@ -68,26 +105,29 @@ impl World {
             }
             let incarnation = self.processes[index].incarnation;
             let ends_at = self.now + busy_us / 1_000;
-            self.at(ends_at, Act::RunEnds(index, incarnation, run.lease, fate, Output { busy_us, failed_row }));
+            self.at(ends_at, Act::RunEnds(index, incarnation, run.number, fate, Output { busy_us, failed_row }));
         }
     }
 
-    pub(super) fn end_run(&mut self, index: usize, incarnation: u64, lease: Lease, fate: Fate, output: Output) {
+    pub(super) fn end_run(&mut self, index: usize, incarnation: u64, number: u64, fate: Fate, output: Output) {
         let process = &mut self.processes[index];
-        if process.incarnation != incarnation || !process.running.iter().any(|run| run.lease == lease) {
-            return;
-        }
+        // By its number: the lease may be another one by now.
+        let found = process.running.iter().find(|run| run.number == number).copied();
+        let Some(run) = found.filter(|_| process.incarnation == incarnation) else { return };
+        let lease = run.lease;
         if process.paused_until > self.now {
             let resumed_at = process.paused_until;
-            self.at(resumed_at, Act::RunEnds(index, incarnation, lease, fate, output));
+            self.at(resumed_at, Act::RunEnds(index, incarnation, number, fate, output));
             return;
         }
         process.stop(&lease);
         let is_poison = self.jobs[lease.job.0 as usize - 1].poison.is_some();
         match fate {
             Fate::Completes => {
-                process.outputs.insert(lease, output);
-                self.send_report(index, Report::Completed(lease, output));
+                process.outputs.insert(lease, Kept { run, output });
+                if lease.epoch == process.epoch {
+                    self.send_report(index, Report::Completed(lease, output));
+                }
             }
             Fate::Panics => {
                 if is_poison {
@@ -117,6 +157,11 @@ impl World {
         }
         for run in process.running.clone() {
             self.send_report(index, Report::Progressed(run.lease, 0));
+        }
+        // What nobody acknowledged is offered again, also of older epochs: the message that adopts it may be lost.
+        let ticks = self.now / PROGRESS_MS;
+        if ticks.is_multiple_of(PERIODS_UNANSWERED_MAX) {
+            self.offer_outputs(index, |_| true);
         }
         self.at(self.now + PROGRESS_MS, Act::ProgressTick(index, incarnation));
     }
