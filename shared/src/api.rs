@@ -2,12 +2,16 @@
 //!
 //! A job's spec is the body of `POST /v1/jobs` as it is; the idempotency key and the trace context are headers.
 
-use crate::service::{ErrorKind, JobView, NodeView, Place, ServiceError};
+use crate::service::{ErrorKind, JobView, NodeView, Place, ScheduleView, ServiceError};
 use crate::spec::ResultFormat;
 use serde::{Deserialize, Serialize};
 
 /// Jobs: `POST` submits, `GET` lists.
 pub const JOBS_PATH: &str = "/v1/jobs";
+/// Many jobs: `POST` takes a [`SubmitRequest`](crate::service::SubmitRequest) a line, and answers a [`BatchLine`] each.
+pub const BATCH_PATH: &str = "/v1/jobs:batch";
+/// Recurring jobs: `GET` lists, `POST` adds.
+pub const SCHEDULES_PATH: &str = "/v1/schedules";
 /// Uploads: `PUT` takes a table's bytes.
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
@@ -23,6 +27,8 @@ pub const READY_PATH: &str = "/readyz";
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 /// The header of the W3C trace context.
 pub const TRACEPARENT_HEADER: &str = "traceparent";
+/// Media type of batches and their answers: one JSON document a line.
+pub const NDJSON_MEDIA_TYPE: &str = "application/x-ndjson";
 /// Media type of errors (RFC 9457).
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
@@ -36,10 +42,62 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 /// A page of jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobPage {
-    /// Oldest first.
+    /// Oldest first, or newest first where that was asked for.
     pub jobs: Vec<JobView>,
     /// What to give as `after` for the next page; null on the last.
     pub next: Option<crate::ids::JobId>,
+}
+
+/// What became of one line of a batch: either member is there, in the order of the lines that are not blank.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BatchLine {
+    /// The accepted job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<crate::ids::JobId>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+    /// Seconds after which to try this line again, where that helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+}
+
+impl From<Result<crate::ids::JobId, ServiceError>> for BatchLine {
+    fn from(result: Result<crate::ids::JobId, ServiceError>) -> Self {
+        match result {
+            Ok(job) => Self { job: Some(job), ..Self::default() },
+            Err(error) => Self {
+                job: None,
+                retry_after_s: error.retry_after_s,
+                error: Some(Problem::new(&error, status_of(error.kind))),
+            },
+        }
+    }
+}
+
+impl BatchLine {
+    /// What it tells of; none where it tells of nothing.
+    pub fn into_result(self) -> Option<Result<crate::ids::JobId, ServiceError>> {
+        match (self.job, self.error) {
+            (Some(job), None) => Some(Ok(job)),
+            (None, Some(problem)) => Some(Err(problem.into_error(self.retry_after_s))),
+            _ => None,
+        }
+    }
+}
+
+/// Why a job stands where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// For people.
+    pub lines: Vec<String>,
+}
+
+/// Every recurring job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleList {
+    /// By id.
+    pub schedules: Vec<ScheduleView>,
 }
 
 /// The nodes of the cluster.
@@ -193,7 +251,8 @@ pub fn is_traceparent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Problem, check_idempotency_key, is_traceparent, kind_of, status_of};
+    use super::{BatchLine, Problem, check_idempotency_key, is_traceparent, kind_of, status_of};
+    use crate::ids::JobId;
     use crate::service::{ErrorKind, Place, ServiceError};
 
     #[test]
@@ -213,6 +272,24 @@ mod tests {
         assert_eq!(json["place"]["column"], 2);
         let back: Problem = serde_json::from_value(json).unwrap();
         assert_eq!(back.into_error(Some(7)), error);
+    }
+
+    #[test]
+    fn batch_lines_tell_of_a_job_or_of_an_error() {
+        let error = ServiceError {
+            kind: ErrorKind::Busy,
+            code: "queue_full".into(),
+            message: "too many".into(),
+            place: None,
+            retry_after_s: Some(2),
+        };
+        for result in [Ok(JobId(17)), Err(error)] {
+            let json = serde_json::to_string(&BatchLine::from(result.clone())).unwrap();
+            let back: BatchLine = serde_json::from_str(&json).unwrap();
+            assert_eq!(back.into_result(), Some(result), "{json}");
+        }
+        assert_eq!(serde_json::to_string(&BatchLine::from(Ok(JobId(17)))).unwrap(), r#"{"job":17}"#);
+        assert_eq!(BatchLine::default().into_result(), None);
     }
 
     #[test]

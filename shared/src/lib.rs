@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod block;
+pub mod calendar;
 pub mod config;
 pub mod formula;
 pub mod ids;

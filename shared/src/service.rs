@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 /// The cluster as a client sees it.
 #[async_trait]
 pub trait JobService: Send + Sync + 'static {
+    /// Whether jobs are accepted now; if not, why.
+    fn ready(&self) -> Result<(), ServiceError> {
+        Ok(())
+    }
     /// Accepts a job, or says why not. Formulas of one-formula jobs are checked here; those of `eval` fail one by one.
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError>;
     /// Accepts many jobs with one wait for the disk; the answers are in the order of the requests. What is accepted is
@@ -55,11 +59,8 @@ pub trait JobService: Send + Sync + 'static {
     /// Every schedule, by id.
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError>;
     /// Pauses, resumes or removes a schedule; jobs that it has submitted stay. Gives it as it is (or was) then.
-    async fn change_schedule(
-        &self,
-        schedule: ScheduleId,
-        change: ScheduleChange,
-    ) -> Result<ScheduleView, ServiceError>;
+    async fn change_schedule(&self, schedule: ScheduleId, change: ScheduleChange)
+    -> Result<ScheduleView, ServiceError>;
 }
 
 /// Which jobs, in which order. The default is all of them, oldest first.
@@ -223,15 +224,8 @@ impl JobState {
     }
 
     /// Every state, in the order of a job's life.
-    pub const ALL: [Self; 7] = [
-        Self::Scheduled,
-        Self::Waiting,
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Scheduled, Self::Waiting, Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
     /// The state's name, as people and programs write it.
     pub fn name(self) -> &'static str {

@@ -10,6 +10,9 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+/// Code of an answer that is no master's.
+pub(super) const FOREIGN_ANSWER: &str = "foreign_answer";
+
 /// A request without an answer.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -105,7 +108,7 @@ pub(super) async fn answered(base: &Url, response: Response) -> Result<Response,
         return Err(problem.into_error(retry_after_s));
     }
     let message = format!("{base} answered {status}, and not as a Quipu master does; is the URL right?");
-    let mut error = fault(kind_of(status.as_u16()), "foreign_answer", message);
+    let mut error = fault(kind_of(status.as_u16()), FOREIGN_ANSWER, message);
     error.retry_after_s = retry_after_s;
     Err(error)
 }

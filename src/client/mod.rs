@@ -1,9 +1,11 @@
 //! The client: a cluster somewhere else as a [`JobService`], over its HTTP API.
 //!
 //! Requests that may be repeated (all but uploads) are, for a few seconds, when the connection is lost: a submit keeps
-//! its idempotency key, chosen before the first try, so that no job is made twice. Results are one stream and are not
+//! its idempotency key, chosen before the first try, so that no job is made twice. A master that is over a limit is
+//! asked again when it said, for as long; but a submit is told at once, and it is for the caller to wait. Results are one stream and are not
 //! resumed: when it breaks off, the job's view says whether the job failed or only the connection did.
 
+mod batch;
 mod failure;
 mod sse;
 #[cfg(test)]
@@ -12,16 +14,19 @@ mod watch;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use failure::{Failure, answered, fault};
+use failure::{FOREIGN_ANSWER, Failure, answered, fault};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use quipu_shared::api::{
-    IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, TRACEPARENT_HEADER, UPLOADS_PATH,
-    VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
+    Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
+    ScheduleList, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
 };
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
+    SubmitRequest, Upload,
+};
 use quipu_shared::spec::ScheduleSpec;
-use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, SubmitRequest, Upload};
 use quipu_shared::trust;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -86,7 +91,7 @@ pub struct ClientTimeouts {
     pub tries_max: u32,
     /// Before the second try; doubled before each further one, and spread by half.
     pub backoff: Duration,
-    /// No further try once this has passed since the first.
+    /// No further try once this has passed since the first, whether the connection was lost or the master busy.
     pub retry_within: Duration,
 }
 
@@ -101,6 +106,15 @@ impl Default for ClientTimeouts {
             retry_within: Duration::from_secs(20),
         }
     }
+}
+
+/// What a request does when the master has too much to do (429).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    /// It waits as it is told to, within [`ClientTimeouts::retry_within`].
+    Wait,
+    /// It ends: who submits says how long to wait, and may want to know at once.
+    Tell,
 }
 
 /// A cluster over HTTP. Clones share their connections.
@@ -174,13 +188,22 @@ impl HttpClient {
     }
 
     /// Sends until there is an answer, and gives it if it is a success. `make` is called for each try.
-    async fn send(&self, make: impl Fn() -> RequestBuilder) -> Result<Response, ServiceError> {
+    async fn send(&self, make: impl Fn() -> RequestBuilder, busy: Busy) -> Result<Response, ServiceError> {
         let begun = Instant::now();
         let mut tries = 0;
         loop {
             tries += 1;
             let failure = match self.send_once(make()).await {
-                Ok(response) => return answered(&self.base, response).await,
+                Ok(response) => match (answered(&self.base, response).await, busy) {
+                    (Err(error), Busy::Wait) if error.kind == ErrorKind::Busy => {
+                        let pause = self.pause(&error, begun).ok_or(error)?;
+                        tokio::time::sleep(pause).await;
+                        // There was an answer: the connection is well.
+                        tries = 0;
+                        continue;
+                    }
+                    (answer, _) => return answer,
+                },
                 Err(failure) => failure,
             };
             let may_retry = failure.may_retry && tries < self.timeouts.tries_max;
@@ -201,26 +224,43 @@ impl HttpClient {
         }
     }
 
+    /// How long to wait for a master that has too much to do; none where that would take too long, or where it does not
+    /// say that waiting helps.
+    fn pause(&self, error: &ServiceError, begun: Instant) -> Option<Duration> {
+        if error.code == FOREIGN_ANSWER {
+            return None;
+        }
+        let pause = Duration::from_secs(error.retry_after_s?).max(self.timeouts.backoff);
+        // Spread, so that those who were told the same do not come back together.
+        let pause = pause.mul_f64(rand::random_range(1.0..1.25));
+        (begun.elapsed() + pause < self.timeouts.retry_within).then_some(pause)
+    }
+
     async fn back_off(&self, tries: u32) {
         let doubled = self.timeouts.backoff.saturating_mul(1 << tries.saturating_sub(1).min(6));
         tokio::time::sleep(doubled.mul_f64(rand::random_range(0.5..1.5))).await;
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServiceError> {
-        self.ask(|| self.request(Method::GET, path)).await
+        self.ask(|| self.request(Method::GET, path), Busy::Wait).await
     }
 
     /// Sends, and reads the answer's JSON; a connection that is lost meanwhile is an error.
-    async fn ask<T: DeserializeOwned>(&self, make: impl Fn() -> RequestBuilder) -> Result<T, ServiceError> {
-        let response = self.send(make).await?;
-        let read = read_answer(&self.base, response);
-        let body = tokio::time::timeout(self.timeouts.request, read)
-            .await
-            .map_err(|_| Failure::timed_out(&self.base, self.timeouts.request).error)??;
+    async fn ask<T: DeserializeOwned>(&self, make: impl Fn() -> RequestBuilder, busy: Busy) -> Result<T, ServiceError> {
+        let body = self.ask_bytes(make, busy).await?;
         serde_json::from_slice(&body).map_err(|error| {
             let message = format!("read the answer of {}: {error}; is it a Quipu master of this version?", self.base);
             fault(ErrorKind::Internal, "bad_answer", message)
         })
+    }
+
+    /// The same without reading what the answer says.
+    async fn ask_bytes(&self, make: impl Fn() -> RequestBuilder, busy: Busy) -> Result<Bytes, ServiceError> {
+        let response = self.send(make, busy).await?;
+        let read = read_answer(&self.base, response);
+        tokio::time::timeout(self.timeouts.request, read)
+            .await
+            .map_err(|_| Failure::timed_out(&self.base, self.timeouts.request).error)?
     }
 
     /// Why the results of a job broke off with `error`.
@@ -302,27 +342,22 @@ async fn read_answer(base: &Url, response: Response) -> Result<Bytes, ServiceErr
 impl JobService for HttpClient {
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
         let SubmitRequest { spec, traceparent, idempotency_key } = request;
-        let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        check_idempotency_key(&key)?;
-        let body = serde_json::to_vec(&spec)
-            .map_err(|error| fault(ErrorKind::Internal, "bad_spec", format!("write the job's spec: {error}")))?;
-        let body = Bytes::from(body);
+        let key = chosen(idempotency_key)?;
+        let body = json("job's spec", &spec)?;
         let traceparent = traceparent.filter(|text| is_traceparent(text));
-        let view: JobView = self
-            .ask(|| {
-                let request = self.request(Method::POST, JOBS_PATH).header(IDEMPOTENCY_KEY_HEADER, &key);
-                let request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
-                match &traceparent {
-                    Some(traceparent) => request.header(TRACEPARENT_HEADER, traceparent),
-                    None => request,
-                }
-            })
-            .await?;
-        Ok(view.id)
+        let make = || {
+            let request = self.request(Method::POST, JOBS_PATH).header(IDEMPOTENCY_KEY_HEADER, &key);
+            let request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+            match &traceparent {
+                Some(traceparent) => request.header(TRACEPARENT_HEADER, traceparent),
+                None => request,
+            }
+        };
+        Ok(self.ask::<JobView>(make, Busy::Tell).await?.id)
     }
 
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
-        self.send(|| self.request(Method::POST, &format!("{JOBS_PATH}/{job}:cancel"))).await.map(drop)
+        self.send(|| self.request(Method::POST, &format!("{JOBS_PATH}/{job}:cancel")), Busy::Wait).await.map(drop)
     }
 
     async fn job(&self, job: JobId) -> Result<JobView, ServiceError> {
@@ -330,16 +365,18 @@ impl JobService for HttpClient {
     }
 
     async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
-        let JobQuery { mut after, limit, .. } = query;
+        let (mut after, limit) = (query.after, query.limit);
         let mut jobs = Vec::new();
         while jobs.len() < limit {
             let page_limit = (limit - jobs.len()).min(PAGE_JOBS_MAX);
             let cursor = after.map(|job| format!("&after={job}")).unwrap_or_default();
-            let page: JobPage = self.get(&format!("{JOBS_PATH}?limit={page_limit}{cursor}")).await?;
+            let page: JobPage = self.get(&(list_path(&query, page_limit) + &cursor)).await?;
             jobs.extend(page.jobs.into_iter().take(page_limit));
             match page.next {
-                // A cursor that does not rise would go round for ever.
-                Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
+                // A cursor that does not move on would go round for ever.
+                Some(next) if after.is_none_or(|after| next != after && (next < after) == query.newest_first) => {
+                    after = Some(next);
+                }
                 _ => break,
             }
         }
@@ -353,7 +390,8 @@ impl JobService for HttpClient {
     }
 
     async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
-        let response = self.send(|| self.request(Method::GET, &format!("{JOBS_PATH}/{job}/results"))).await?;
+        let response =
+            self.send(|| self.request(Method::GET, &format!("{JOBS_PATH}/{job}/results")), Busy::Wait).await?;
         let open = (self.clone(), response.bytes_stream().boxed());
         let pieces = stream::unfold(Some(open), move |open| async move {
             let (client, mut pieces) = open?;
@@ -389,48 +427,105 @@ impl JobService for HttpClient {
     }
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
-        self.send(|| self.request(Method::POST, &format!("{NODES_PATH}/{node}:drain"))).await.map(drop)
+        self.send(|| self.request(Method::POST, &format!("{NODES_PATH}/{node}:drain")), Busy::Wait).await.map(drop)
     }
+
     async fn submit_batch(
         &self,
         requests: Vec<SubmitRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for request in requests {
-            answers.push(self.submit(request).await);
-        }
-        Ok(answers)
+        batch::submit(self, requests).await
     }
 
-    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn retry(&self, job: JobId, idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        let key = chosen(idempotency_key)?;
+        let path = format!("{JOBS_PATH}/{job}:retry");
+        let make = || self.request(Method::POST, &path).header(IDEMPOTENCY_KEY_HEADER, &key);
+        Ok(self.ask::<JobView>(make, Busy::Tell).await?.id)
     }
 
-    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn forget(&self, job: JobId) -> Result<(), ServiceError> {
+        let path = format!("{JOBS_PATH}/{job}");
+        self.send(|| self.request(Method::DELETE, &path), Busy::Wait).await.map(drop)
     }
 
-    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
+        Ok(self.get::<Explanation>(&format!("{JOBS_PATH}/{job}/explain")).await?.lines)
     }
 
     async fn add_schedule(
         &self,
-        _spec: ScheduleSpec,
-        _idempotency_key: Option<String>,
+        spec: ScheduleSpec,
+        idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        let key = chosen(idempotency_key)?;
+        let body = json("schedule", &spec)?;
+        let make = || {
+            let request = self.request(Method::POST, SCHEDULES_PATH).header(IDEMPOTENCY_KEY_HEADER, &key);
+            request.header(CONTENT_TYPE, "application/json").body(body.clone())
+        };
+        self.ask(make, Busy::Tell).await
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Ok(self.get::<ScheduleList>(SCHEDULES_PATH).await?.schedules)
     }
 
     async fn change_schedule(
         &self,
-        _schedule: ScheduleId,
-        _change: ScheduleChange,
+        schedule: ScheduleId,
+        change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        let (method, action) = match change {
+            ScheduleChange::Pause => (Method::POST, ":pause"),
+            ScheduleChange::Resume => (Method::POST, ":resume"),
+            ScheduleChange::Remove => (Method::DELETE, ""),
+        };
+        let path = format!("{SCHEDULES_PATH}/{schedule}{action}");
+        self.ask(|| self.request(method.clone(), &path), Busy::Wait).await
     }
+}
+
+/// The key that a request keeps over its tries: the given one, or a fresh one.
+fn chosen(key: Option<String>) -> Result<String, ServiceError> {
+    let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    check_idempotency_key(&key)?;
+    Ok(key)
+}
+
+/// A body.
+fn json(what: &str, value: &impl serde::Serialize) -> Result<Bytes, ServiceError> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| fault(ErrorKind::Internal, "bad_spec", format!("write the {what}: {error}")))?;
+    Ok(bytes.into())
+}
+
+/// A query's value, percent-encoded.
+fn encoded(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => safe.push(char::from(byte)),
+            _ => safe.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    safe
+}
+
+/// The path of a page, but for its cursor.
+fn list_path(query: &JobQuery, limit: usize) -> String {
+    let mut path = format!("{JOBS_PATH}?limit={limit}");
+    if query.newest_first {
+        path.push_str("&order=newest");
+    }
+    for state in &query.states {
+        path.push_str(&format!("&state={}", state.name()));
+    }
+    for (key, value) in &query.labels {
+        path.push_str(&format!("&label={}", encoded(&format!("{key}={value}"))));
+    }
+    if let Some(name) = &query.name {
+        path.push_str(&format!("&name={}", encoded(name)));
+    }
+    path
 }

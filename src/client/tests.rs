@@ -2,14 +2,17 @@
 
 #[path = "../../master/src/http/tests/fake.rs"]
 mod fake;
+mod queue;
 
 use super::{ClientConfig, ClientTimeouts, HttpClient};
 use bytes::Bytes;
 use fake::{Fake, digest_of, error, eval_spec, node};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use quipu_master::http::{HttpConfig, serve};
-use quipu_shared::ids::{JobId, NodeId};
-use quipu_shared::service::{JobQuery, ErrorKind, JobService, JobState, Place, ServiceError, SubmitRequest};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobState, Place, ScheduleChange, ServiceError, SubmitRequest,
+};
 use quipu_shared::spec::Scalar;
 use quipu_shared::trust::{Authority, crypto_provider};
 use std::net::SocketAddr;
@@ -153,7 +156,10 @@ async fn every_method_round_trips() {
 #[tokio::test]
 async fn every_kind_of_error_round_trips_through_every_method() {
     let server = start(|_| {}).await;
-    let client = client(server.address);
+    // There is no time to wait as long as is said.
+    let timeouts = ClientTimeouts { retry_within: Duration::from_secs(2), ..timeouts() };
+    let config = ClientConfig::new(format!("http://{}", server.address), Some(TOKEN.into()));
+    let client = HttpClient::new(ClientConfig { timeouts, ..config }).unwrap();
     for kind in [
         ErrorKind::Usage,
         ErrorKind::Invalid,
@@ -187,6 +193,13 @@ async fn every_kind_of_error_round_trips_through_every_method() {
             client.upload(empty).await.map(drop),
             client.nodes().await.map(drop),
             client.drain(node().id).await,
+            client.submit_batch(vec![submit_request()]).await.map(drop),
+            client.retry(job, None).await.map(drop),
+            client.forget(job).await,
+            client.explain(job).await.map(drop),
+            client.add_schedule(queue::schedule(), None).await.map(drop),
+            client.schedules().await.map(drop),
+            client.change_schedule(ScheduleId(1), ScheduleChange::Pause).await.map(drop),
         ];
         for (index, result) in errors.into_iter().enumerate() {
             assert_eq!(result.unwrap_err(), told, "method {index}");

@@ -1,8 +1,8 @@
 //! A watch that outlives its connection.
 
-use super::HttpClient;
 use super::failure::root_cause;
 use super::sse::SseParser;
+use super::{Busy, HttpClient};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -56,11 +56,14 @@ pub(super) async fn watch(client: HttpClient, job: JobId) -> Result<BoxStream<'s
 
 async fn open(client: &HttpClient, job: JobId, last_id: &str) -> Result<Pieces, ServiceError> {
     let response = client
-        .send(|| {
-            let request = client.request(Method::GET, &format!("{JOBS_PATH}/{job}/events"));
-            let request = request.header(ACCEPT, "text/event-stream");
-            if last_id.is_empty() { request } else { request.header("last-event-id", last_id) }
-        })
+        .send(
+            || {
+                let request = client.request(Method::GET, &format!("{JOBS_PATH}/{job}/events"));
+                let request = request.header(ACCEPT, "text/event-stream");
+                if last_id.is_empty() { request } else { request.header("last-event-id", last_id) }
+            },
+            Busy::Wait,
+        )
         .await?;
     Ok(response.bytes_stream().boxed())
 }

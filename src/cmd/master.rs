@@ -161,6 +161,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         request_bytes_max: limits.request_bytes_max,
         upload_bytes_max: limits.upload_bytes_max,
         requests_in_flight_max: limits.requests_in_flight_max,
+        requests_per_client_max: limits.requests_per_client_max,
+        batch_jobs_max: limits.batch_jobs_max,
         ..HttpLimits::default()
     }
 }

@@ -51,10 +51,12 @@ pub(super) async fn health() -> Response {
 }
 
 pub(super) async fn ready(State(api): ApiState) -> Response {
-    if (api.ready)() && !api.stop.is_cancelled() {
-        return probe_ok();
-    }
-    let refusal = Refusal::new(ErrorKind::Unreachable, "not_ready", "the master takes no jobs now");
+    let reason = match api.service.ready() {
+        Ok(()) if (api.ready)() && !api.stop.is_cancelled() => return probe_ok(),
+        Ok(()) => "the master takes no jobs now".to_owned(),
+        Err(error) => format!("the master takes no jobs now: {}", error.message),
+    };
+    let refusal = Refusal::new(ErrorKind::Unreachable, "not_ready", reason);
     refusal.retry_after_s(BUSY_RETRY_AFTER_S).into_response()
 }
 

@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use quipu_shared::api::{HEALTH_PATH, READY_PATH};
 use quipu_shared::service::ErrorKind;
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Seconds after which to try again when too many requests or streams are open: most requests take milliseconds.
@@ -41,8 +43,65 @@ pub(super) async fn guard(State(api): ApiState, request: Request, next: Next) ->
     response
 }
 
+/// The address that a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerIp(pub(super) IpAddr);
+
+/// Requests in flight of each client that has one.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+impl Clients {
+    /// A further request of this client; none where it has `max` already.
+    fn enter(&self, peer: IpAddr, max: usize) -> Option<ClientPlace<'_>> {
+        let client = client_of(peer);
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(ClientPlace { clients: self, client })
+    }
+}
+
+/// Who counts as one client: an address of IPv4, a network of IPv6, in which one machine has as many addresses as it
+/// likes.
+fn client_of(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address => address,
+    }
+}
+
+/// A client's request in flight.
+struct ClientPlace<'a> {
+    clients: &'a Clients,
+    client: IpAddr,
+}
+
+impl Drop for ClientPlace<'_> {
+    fn drop(&mut self) {
+        let mut clients = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A request's places among those in flight.
+struct Place<'a> {
+    _total: tokio::sync::SemaphorePermit<'a>,
+    _client: Option<ClientPlace<'a>>,
+}
+
 /// Lets a request in, with its place among those in flight (probes need none).
-fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Refusal> {
+fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refusal> {
     let local = request.extensions().get::<LocalIp>().and_then(|ip| ip.0);
     let host = request_host(request)?;
     if !host_allowed(&host, local, &api.allowed_hosts) {
@@ -57,12 +116,26 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<tokio::sync::Sema
         return Ok(None);
     }
     check_token(api, request.headers())?;
+    let max = api.limits.requests_per_client_max;
+    let client = match request.extensions().get::<PeerIp>().map(|peer| api.clients.enter(peer.0, max)) {
+        Some(None) => {
+            let message =
+                format!("{max} requests of this client are in flight already (limits.requests_per_client_max)");
+            return Err(
+                Refusal::new(ErrorKind::Busy, "too_many_requests_of_client", message).retry_after_s(BUSY_RETRY_AFTER_S)
+            );
+        }
+        place => place.flatten(),
+    };
     match api.in_flight.try_acquire() {
-        Ok(permit) => Ok(Some(permit)),
+        Ok(total) => Ok(Some(Place { _total: total, _client: client })),
         Err(_) => Err(Refusal::new(
             ErrorKind::Busy,
             "too_many_requests",
-            format!("{} requests are in flight already", api.limits.requests_in_flight_max),
+            format!(
+                "{} requests are in flight already (limits.requests_in_flight_max)",
+                api.limits.requests_in_flight_max
+            ),
         )
         .retry_after_s(BUSY_RETRY_AFTER_S)),
     }
@@ -149,7 +222,24 @@ fn bad_header(name: &HeaderName, what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::host_allowed;
+    use super::{Clients, host_allowed};
+    use std::net::IpAddr;
+
+    #[test]
+    fn clients_are_counted_apart_and_forgotten() {
+        let clients = Clients::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = clients.enter(ip("192.0.2.1"), 1);
+        assert!(first.is_some() && clients.enter(ip("::ffff:192.0.2.1"), 1).is_none());
+        assert!(clients.enter(ip("192.0.2.2"), 1).is_some());
+        drop(first);
+        assert!(clients.enter(ip("192.0.2.1"), 1).is_some());
+        let network = clients.enter(ip("2001:db8::1"), 1);
+        assert!(network.is_some() && clients.enter(ip("2001:db8::2"), 1).is_none());
+        assert!(clients.enter(ip("2001:db8:0:1::1"), 1).is_some());
+        drop(network);
+        assert!(clients.0.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn hosts_are_loopback_the_connections_address_or_listed() {

@@ -1,83 +1,137 @@
-//! Jobs: submit, list, show, cancel.
+//! Jobs: submit, list, show, cancel, retry, explain, forget.
 
+use super::ApiState;
+use super::body::{parse_json, read_body, require_json};
 use super::guard::single;
 use super::refusal::Refusal;
-use super::{Api, ApiState};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use quipu_shared::api::{
-    IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, TRACEPARENT_HEADER,
+    Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, TRACEPARENT_HEADER,
     check_idempotency_key, is_traceparent,
 };
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{ErrorKind, JobQuery, SubmitRequest};
+use quipu_shared::service::{ErrorKind, JobQuery, JobState, SubmitRequest};
 use quipu_shared::spec::JobSpec;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 pub(super) async fn submit(State(api): ApiState, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     require_json(&headers)?;
-    let idempotency_key = single(&headers, &HeaderName::from_static(IDEMPOTENCY_KEY_HEADER))?;
-    if let Some(key) = idempotency_key {
-        check_idempotency_key(key)?;
-    }
+    let idempotency_key = idempotency_key(&headers)?;
     let traceparent = single(&headers, &HeaderName::from_static(TRACEPARENT_HEADER))?.filter(|t| is_traceparent(t));
     let request = SubmitRequest {
-        idempotency_key: idempotency_key.map(Into::into),
+        idempotency_key,
         traceparent: traceparent.map(Into::into),
         spec: parse_json::<JobSpec>(&read_body(&api, &headers, body).await?)?,
     };
     let job = api.service.submit(request).await?;
-    let view = api.service.job(job).await?;
-    let location = HeaderValue::try_from(format!("{JOBS_PATH}/{job}")).map_err(|error| {
-        Refusal::new(ErrorKind::Internal, "bad_location", format!("name the place of job {job}: {error}"))
-    })?;
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(view)).into_response())
+    accepted(&api, job).await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    after: Option<u64>,
-    limit: Option<usize>,
-}
-
-pub(super) async fn list(
-    State(api): ApiState,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<JobPage>, Refusal> {
-    let bad = |message: String| Refusal::new(ErrorKind::Usage, "bad_query", message);
-    let Query(ListQuery { after, limit }) =
-        query.map_err(|rejection| bad(format!("the query takes `after` and `limit`: {}", rejection.body_text())))?;
-    let limit = limit.unwrap_or(PAGE_JOBS_DEFAULT);
-    if !(1..=PAGE_JOBS_MAX).contains(&limit) {
-        return Err(bad(format!("limit {limit} is not between 1 and {PAGE_JOBS_MAX}")));
+/// The key with which a client names its attempt.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let key = single(headers, &HeaderName::from_static(IDEMPOTENCY_KEY_HEADER))?;
+    if let Some(key) = key {
+        check_idempotency_key(key)?;
     }
-    let jobs = api.service.jobs(JobQuery { after: after.map(JobId), limit, ..JobQuery::default() }).await?;
+    Ok(key.map(Into::into))
+}
+
+/// Says that a new job was accepted, and where it is.
+async fn accepted(api: &super::Api, job: JobId) -> Result<Response, Refusal> {
+    let view = api.service.job(job).await?;
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(JOBS_PATH, job.0)?)], Json(view)).into_response())
+}
+
+/// The place of a thing, as a header has it.
+pub(super) fn location(path: &str, id: u64) -> Result<HeaderValue, Refusal> {
+    HeaderValue::try_from(format!("{path}/{id}"))
+        .map_err(|error| Refusal::new(ErrorKind::Internal, "bad_location", format!("name the place of {id}: {error}")))
+}
+
+/// The members of a query in their order; some may stand more than once.
+pub(super) type ListQuery = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+pub(super) async fn list(State(api): ApiState, query: ListQuery) -> Result<Json<JobPage>, Refusal> {
+    let Query(members) = query.map_err(|rejection| bad_query(rejection.body_text()))?;
+    let query = parse_query(&members)?;
+    let limit = query.limit;
+    let jobs = api.service.jobs(query).await?;
     let next = if jobs.len() < limit { None } else { jobs.last().map(|job| job.id) };
     Ok(Json(JobPage { jobs, next }))
+}
+
+fn parse_query(members: &[(String, String)]) -> Result<JobQuery, Refusal> {
+    let mut query = JobQuery { limit: PAGE_JOBS_DEFAULT, ..JobQuery::default() };
+    let mut once = Vec::new();
+    for (name, value) in members {
+        if matches!(name.as_str(), "after" | "limit" | "order" | "name") {
+            if once.contains(&name) {
+                return Err(bad_query(format!("`{name}` stands more than once in the query")));
+            }
+            once.push(name);
+        }
+        match name.as_str() {
+            "after" => match value.parse() {
+                Ok(job) => query.after = Some(JobId(job)),
+                Err(_) => return Err(bad_query(format!("after={value:?} is not a job id"))),
+            },
+            "limit" => match value.parse() {
+                Ok(limit) if (1..=PAGE_JOBS_MAX).contains(&limit) => query.limit = limit,
+                _ => return Err(bad_query(format!("limit={value:?} is not a number between 1 and {PAGE_JOBS_MAX}"))),
+            },
+            "order" => match value.as_str() {
+                "newest" => query.newest_first = true,
+                "oldest" => query.newest_first = false,
+                _ => return Err(bad_query(format!("order={value:?} is neither newest nor oldest"))),
+            },
+            "name" => query.name = Some(value.clone()),
+            "state" => {
+                for name in value.split(',') {
+                    let Some(state) = JobState::ALL.into_iter().find(|state| state.name() == name) else {
+                        let known = JobState::ALL.map(JobState::name).join(", ");
+                        return Err(bad_query(format!("state={name:?} is no state of a job; there are {known}")));
+                    };
+                    if !query.states.contains(&state) {
+                        query.states.push(state);
+                    }
+                }
+            }
+            "label" => match value.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    if query.labels.insert(key.into(), value.into()).is_some_and(|before| before != value) {
+                        return Err(bad_query(format!("no job has two values of label {key:?}")));
+                    }
+                }
+                _ => return Err(bad_query(format!("label={value:?} is not KEY=VALUE"))),
+            },
+            _ => {
+                let message =
+                    format!("the query takes `after`, `limit`, `order`, `state`, `label` and `name`, not `{name}`");
+                return Err(bad_query(message));
+            }
+        }
+    }
+    Ok(query)
+}
+
+fn bad_query(message: String) -> Refusal {
+    Refusal::new(ErrorKind::Usage, "bad_query", message)
 }
 
 pub(super) async fn show(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     if segment.contains(':') {
-        let message = format!("{segment:?} is an action; it takes POST");
-        let refusal = Refusal::new(ErrorKind::Usage, "method_not_allowed", message);
-        let refusal = refusal.with_status(StatusCode::METHOD_NOT_ALLOWED);
-        return Ok(([(header::ALLOW, HeaderValue::from_static("POST"))], refusal).into_response());
+        return Ok(action_takes_post(&segment));
     }
     Ok(Json(api.service.job(parse_job(&segment)?).await?).into_response())
 }
 
-/// `POST /v1/jobs/{id}:cancel`.
-pub(super) async fn act(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+/// `POST /v1/jobs/{id}:cancel` and `:retry`.
+pub(super) async fn act(State(api): ApiState, path: JobPath, headers: HeaderMap) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     match segment.split_once(':') {
         Some((job, "cancel")) => {
@@ -85,17 +139,45 @@ pub(super) async fn act(State(api): ApiState, path: JobPath) -> Result<Response,
             api.service.cancel(job).await?;
             Ok((StatusCode::ACCEPTED, Json(api.service.job(job).await?)).into_response())
         }
+        Some((job, "retry")) => {
+            let job = api.service.retry(parse_job(job)?, idempotency_key(&headers)?).await?;
+            accepted(&api, job).await
+        }
         Some((_, action)) => {
-            let message = format!("jobs have no action {action:?}; there is `cancel`");
+            let message = format!("jobs have no action {action:?}; there are `cancel` and `retry`");
             Err(Refusal::new(ErrorKind::NotFound, "no_such_action", message))
         }
         None => {
-            let message = format!("a job takes GET; to cancel it, POST to {JOBS_PATH}/{segment}:cancel");
-            let refusal = Refusal::new(ErrorKind::Usage, "method_not_allowed", message);
-            let refusal = refusal.with_status(StatusCode::METHOD_NOT_ALLOWED);
-            Ok(([(header::ALLOW, HeaderValue::from_static("GET"))], refusal).into_response())
+            let message = format!("a job takes GET and DELETE; to cancel it, POST to {JOBS_PATH}/{segment}:cancel");
+            Ok(not_allowed("GET, DELETE", message))
         }
     }
+}
+
+/// `DELETE /v1/jobs/{id}`.
+pub(super) async fn forget(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+    let Path(segment) = path.map_err(bad_path)?;
+    if segment.contains(':') {
+        return Ok(action_takes_post(&segment));
+    }
+    api.service.forget(parse_job(&segment)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn explain(State(api): ApiState, path: JobPath) -> Result<Json<Explanation>, Refusal> {
+    let Path(segment) = path.map_err(bad_path)?;
+    Ok(Json(Explanation { lines: api.service.explain(parse_job(&segment)?).await? }))
+}
+
+pub(super) fn action_takes_post(segment: &str) -> Response {
+    not_allowed("POST", format!("{segment:?} is an action; it takes POST"))
+}
+
+/// 405, with what would be allowed.
+pub(super) fn not_allowed(allow: &'static str, message: String) -> Response {
+    let refusal = Refusal::new(ErrorKind::Usage, "method_not_allowed", message);
+    let refusal = refusal.with_status(StatusCode::METHOD_NOT_ALLOWED);
+    ([(header::ALLOW, HeaderValue::from_static(allow))], refusal).into_response()
 }
 
 /// The path segment that names a job.
@@ -106,71 +188,11 @@ pub(super) fn bad_path(rejection: PathRejection) -> Refusal {
 }
 
 pub(super) fn parse_job(text: &str) -> Result<JobId, Refusal> {
-    // Only one spelling: no sign, no leading zeros.
-    match text.parse::<u64>() {
-        Ok(id) if id.to_string() == text => Ok(JobId(id)),
-        _ => Err(Refusal::new(ErrorKind::Usage, "bad_job_id", format!("{text:?} is not a job id; they are numbers"))),
-    }
+    let bad = || Refusal::new(ErrorKind::Usage, "bad_job_id", format!("{text:?} is not a job id; they are numbers"));
+    number(text).map(JobId).ok_or_else(bad)
 }
 
-/// Forms and plain text can be sent by any page without asking; JSON can't.
-fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let given = single(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let message = format!("the body's content type is {given:?}; send application/json");
-    Err(Refusal::new(ErrorKind::Usage, "not_json", message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
-}
-
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
-    let max = api.limits.request_bytes_max;
-    let too_large =
-        || Refusal::new(ErrorKind::TooLarge, "request_too_large", format!("the body is larger than {max} bytes"));
-    if content_length(headers).is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max)) {
-        return Err(too_large());
-    }
-    let mut pieces = body.into_data_stream();
-    let mut whole = BytesMut::new();
-    loop {
-        match timeout(api.limits.body_idle_timeout, pieces.next()).await {
-            Err(_) => return Err(body_stalled(api)),
-            Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Err(error))) => return Err(body_broken(&error)),
-            Ok(Some(Ok(piece))) if whole.len() + piece.len() > max => return Err(too_large()),
-            Ok(Some(Ok(piece))) => whole.extend_from_slice(&piece),
-        }
-    }
-}
-
-pub(super) fn body_stalled(api: &Api) -> Refusal {
-    let message = format!("no byte of the body came for {} ms", api.limits.body_idle_timeout.as_millis());
-    Refusal::new(ErrorKind::Busy, "body_stalled", message).with_status(StatusCode::REQUEST_TIMEOUT)
-}
-
-pub(super) fn body_broken(error: &axum::Error) -> Refusal {
-    Refusal::new(ErrorKind::Usage, "body_broken", format!("the body broke off: {error}"))
-}
-
-/// Parses a whole body; errors name line, column and field.
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed = serde_path_to_error::deserialize(&mut json);
-    parsed
-        .map_err(|error| bad_json(error.inner(), Some(error.path().to_string()).filter(|path| path != ".")))
-        .and_then(|value| json.end().map(|()| value).map_err(|error| bad_json(&error, None)))
-}
-
-fn bad_json(error: &serde_json::Error, field: Option<String>) -> Refusal {
-    let (line, column) = (error.line(), error.column());
-    let text = error.to_string();
-    let what = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-    let field = field.map(|field| format!(", field `{field}`")).unwrap_or_default();
-    let code = if error.is_data() { "bad_field" } else { "bad_json" };
-    Refusal::new(ErrorKind::Usage, code, format!("body, line {line}, column {column}{field}: {what}"))
+/// An id as it stands in a path. Only one spelling: no sign, no leading zeros.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok().filter(|id| id.to_string() == text)
 }

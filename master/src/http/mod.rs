@@ -1,14 +1,17 @@
 //! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
 //!
-//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in; [`jobs`], [`streams`] and
-//! [`cluster`] answer them; [`refusal`] writes every error as problem+json. All policy about jobs is the
+//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in; [`jobs`], [`batch`],
+//! [`schedules`], [`streams`] and [`cluster`] answer them; [`body`] reads what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the
 //! [`JobService`]'s: nothing here decides about one. A handler that panics costs its own request and nothing else.
 
+mod batch;
+mod body;
 mod cluster;
 mod conn;
 mod guard;
 mod jobs;
 mod refusal;
+mod schedules;
 mod server;
 mod streams;
 #[cfg(test)]
@@ -20,7 +23,9 @@ use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::routing::{get, post, put};
-use quipu_shared::api::{HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, UPLOADS_PATH, VERSION_PATH};
+use quipu_shared::api::{
+    BATCH_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH, VERSION_PATH,
+};
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
 use std::net::SocketAddr;
@@ -81,6 +86,10 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// Requests that are being answered (a stream counts until its head is sent); more are told to try again.
     pub requests_in_flight_max: usize,
+    /// The same of one client, by its address; a network of IPv6 (64 bits) is one client.
+    pub requests_per_client_max: usize,
+    /// Jobs of one batch. All of them are in memory until the last is accepted.
+    pub batch_jobs_max: usize,
     /// Open event and result streams; more are told to try again.
     pub streams_max: usize,
     /// For the TLS handshake.
@@ -106,6 +115,8 @@ impl Default for HttpLimits {
             head_bytes_max: 32 << 10,
             connections_max: 1024,
             requests_in_flight_max: 128,
+            requests_per_client_max: 96,
+            batch_jobs_max: 10_000,
             streams_max: 512,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
@@ -125,6 +136,7 @@ struct Api {
     allowed_hosts: Vec<String>,
     limits: HttpLimits,
     in_flight: Semaphore,
+    clients: guard::Clients,
     streams: Arc<Semaphore>,
     /// Cancelled when the server is to stop.
     stop: CancellationToken,
@@ -136,9 +148,16 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
-        .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act))
+        .route(BATCH_PATH, post(batch::submit))
+        .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
+        .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
         .route(&format!("{JOBS_PATH}/{{job}}/results"), get(streams::results))
+        .route(SCHEDULES_PATH, get(schedules::list).post(schedules::add))
+        .route(
+            &format!("{SCHEDULES_PATH}/{{schedule}}"),
+            get(schedules::show).post(schedules::act).delete(schedules::remove),
+        )
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))

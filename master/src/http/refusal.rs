@@ -24,6 +24,11 @@ impl Refusal {
         self
     }
 
+    /// What it says, without its status.
+    pub(super) fn into_error(self) -> ServiceError {
+        *self.error
+    }
+
     pub(super) fn retry_after_s(mut self, seconds: u64) -> Self {
         self.error.retry_after_s = Some(seconds);
         self

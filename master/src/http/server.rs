@@ -1,7 +1,7 @@
 //! Binds, accepts, and drives connections until told to stop.
 
 use super::conn::Patient;
-use super::guard::LocalIp;
+use super::guard::{Clients, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
 use axum::Router;
 use hyper::body::Incoming;
@@ -80,6 +80,7 @@ pub async fn serve(
         ready,
         allowed_hosts,
         in_flight: Semaphore::new(limits.requests_in_flight_max),
+        clients: Clients::default(),
         streams: Arc::new(Semaphore::new(limits.streams_max)),
         stop: stop.clone(),
         limits: limits.clone(),
@@ -112,11 +113,11 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let door = door.clone();
                 connections.spawn(async move {
                     let _seat = seat;
-                    serve_connection(stream, door).await;
+                    serve_connection(stream, PeerIp(peer.ip()), door).await;
                 });
             }
             Err(error) => {
@@ -134,25 +135,26 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
     }
 }
 
-async fn serve_connection(stream: TcpStream, door: Door) {
+async fn serve_connection(stream: TcpStream, peer: PeerIp, door: Door) {
     // Small answers should not wait for more; where this fails the connection is gone, as the next read will say.
     let _ = stream.set_nodelay(true);
     let local = LocalIp(stream.local_addr().ok().map(|address| address.ip()));
     let stream = Patient::new(stream, door.limits.write_stall_timeout);
     match &door.acceptor {
-        None => drive(stream, local, &door).await,
+        None => drive(stream, local, peer, &door).await,
         Some(acceptor) => match timeout(door.limits.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, local, &door).await,
+            Ok(Ok(stream)) => drive(stream, local, peer, &door).await,
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
             Err(_) => tracing::debug!("tls handshake timed out"),
         },
     }
 }
 
-async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, local: LocalIp, door: &Door) {
+async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, local: LocalIp, peer: PeerIp, door: &Door) {
     let router = TowerToHyperService::new(door.router.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(local);
+        request.extensions_mut().insert(peer);
         router.call(request)
     });
     let connection = http1::Builder::new()

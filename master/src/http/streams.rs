@@ -1,7 +1,8 @@
 //! What does not fit a message: events, results, uploads.
 
+use super::body::{body_broken, body_stalled, content_length};
 use super::guard::{BUSY_RETRY_AFTER_S, single};
-use super::jobs::{JobPath, bad_path, body_broken, body_stalled, content_length, parse_job};
+use super::jobs::{JobPath, bad_path, parse_job};
 use super::refusal::Refusal;
 use super::{Api, ApiState};
 use axum::Json;

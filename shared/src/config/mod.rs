@@ -239,6 +239,10 @@ pub struct LimitsConfig {
     pub job_spool_bytes_max: u64,
     /// Requests that are answered at once; more are told to try again.
     pub requests_in_flight_max: usize,
+    /// The same of one client, by its address, so that one alone does not take the place of all others.
+    pub requests_per_client_max: usize,
+    /// Jobs of one batch; the whole of it must fit [`Self::request_bytes_max`].
+    pub batch_jobs_max: usize,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
     pub formula: FormulaLimits,
 }
@@ -260,6 +264,9 @@ impl Default for LimitsConfig {
             upload_bytes_max: 64 << 30,
             job_spool_bytes_max: 64 << 30,
             requests_in_flight_max: 128,
+            // 64 connections of one client, each with a request, and some for people beside them.
+            requests_per_client_max: 96,
+            batch_jobs_max: 10_000,
             formula: FormulaLimits::default(),
         }
     }

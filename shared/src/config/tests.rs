@@ -193,6 +193,8 @@ fn wrong_values_name_key_place_and_remedy() {
         ("[gossip]\nsuspicion_ms = 400", "gossip.suspicion_ms", "period_ms"),
         ("[limits]\nrows_max = 0", "limits.rows_max", "at least 1"),
         ("[limits]\nrows_max = 9007199254740993", "limits.rows_max", "at most"),
+        ("[limits]\nbatch_jobs_max = 0", "limits.batch_jobs_max", "at least 1"),
+        ("[limits]\nrequests_per_client_max = 0", "limits.requests_per_client_max", "at least 1"),
         ("[limits.formula]\nnesting_max = 0", "limits.formula.nesting_max", "1 to"),
         ("[limits.formula]\ntokens_max = 1000000", "limits.formula.tokens_max", "1 to"),
         ("[limits.formula]\ntoken_max = 10", "limits.formula.token_max", "did you mean limits.formula.tokens_max?"),

@@ -87,6 +87,8 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.upload_bytes_max", limits.upload_bytes_max),
         ("limits.job_spool_bytes_max", limits.job_spool_bytes_max),
         ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
+        ("limits.requests_per_client_max", limits.requests_per_client_max as u64),
+        ("limits.batch_jobs_max", limits.batch_jobs_max as u64),
     ];
     for (key, number) in numbers {
         require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;

@@ -29,6 +29,14 @@ pub struct Fake {
     pub gate: Semaphore,
     /// Submits that have come in.
     pub submitting: AtomicUsize,
+    /// Jobs of each batch that has come in.
+    pub batches: Mutex<Vec<usize>>,
+    /// So many more requests are told to try again: submits and looks at a job.
+    pub busy: AtomicUsize,
+    /// What `ready` answers.
+    pub unready: Mutex<Option<ServiceError>>,
+    pub schedules: Mutex<Vec<ScheduleView>>,
+    pub forgotten: Mutex<Vec<JobId>>,
 }
 
 impl Default for Fake {
@@ -42,6 +50,11 @@ impl Default for Fake {
             results: Mutex::default(),
             gate: Semaphore::new(1000),
             submitting: AtomicUsize::new(0),
+            batches: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            unready: Mutex::default(),
+            schedules: Mutex::default(),
+            forgotten: Mutex::default(),
         }
     }
 }
@@ -77,6 +90,19 @@ impl Fake {
         self.error.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
+    fn refuse_while_busy(&self) -> Result<(), ServiceError> {
+        let less = self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match less {
+            Ok(_) => Err(ServiceError { retry_after_s: Some(0), ..error(ErrorKind::Busy, "queue_full") }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn ended(&self, job: JobId) -> Result<JobView, ServiceError> {
+        let view = self.find(job)?.borrow().clone();
+        if view.state.is_final() { Ok(view) } else { Err(error(ErrorKind::Conflict, "not_ended")) }
+    }
+
     fn find(&self, job: JobId) -> Result<watch::Receiver<JobView>, ServiceError> {
         self.fail()?;
         let jobs = self.jobs.lock().unwrap();
@@ -93,6 +119,10 @@ fn view(id: JobId, spec: &JobSpec) -> JobView {
         id,
         kind: spec.kind.name().into(),
         name: spec.name.clone(),
+        labels: spec.queue.labels.clone(),
+        priority: spec.queue.priority,
+        after: spec.queue.after.clone(),
+        not_before_ms: spec.queue.not_before_ms,
         format: spec.result_format(),
         state: JobState::Running,
         submitted_at_ms: 1_700_000_000_000,
@@ -104,10 +134,6 @@ fn view(id: JobId, spec: &JobSpec) -> JobView {
         shards: ShardCounts::default(),
         error: None,
         traceparent: None,
-        labels: Default::default(),
-        priority: 0,
-        after: Vec::new(),
-        not_before_ms: None,
         ended_at_ms: None,
         retries: 0,
         retry_of: None,
@@ -135,6 +161,7 @@ pub fn node() -> NodeView {
 impl JobService for Fake {
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
         self.fail()?;
+        self.refuse_while_busy()?;
         assert!(request.spec.name.as_deref() != Some("panic"), "told to panic");
         self.submitting.fetch_add(1, Ordering::Relaxed);
         let _permit = self.gate.acquire().await.unwrap();
@@ -161,15 +188,24 @@ impl JobService for Fake {
     }
 
     async fn job(&self, job: JobId) -> Result<JobView, ServiceError> {
+        self.refuse_while_busy()?;
         Ok(self.find(job)?.borrow().clone())
     }
 
     async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
-        let JobQuery { after, limit, .. } = query;
         self.fail()?;
-        let jobs = self.jobs.lock().unwrap();
-        let above = jobs.iter().map(|job| job.borrow().clone()).filter(|view| Some(view.id) > after);
-        Ok(above.take(limit).collect())
+        let mut views: Vec<_> = self.jobs.lock().unwrap().iter().map(|job| job.borrow().clone()).collect();
+        if query.newest_first {
+            views.reverse();
+        }
+        let fits = |view: &JobView| {
+            let behind = query.after.is_none_or(|after| (view.id < after) == query.newest_first && view.id != after);
+            behind
+                && (query.states.is_empty() || query.states.contains(&view.state))
+                && query.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
+                && (query.name.is_none() || view.name == query.name)
+        };
+        Ok(views.into_iter().filter(fits).take(query.limit).collect())
     }
 
     // It goes on after the final state: to end is what the server is tested for.
@@ -212,10 +248,17 @@ impl JobService for Fake {
         self.drained.lock().unwrap().push(node);
         Ok(())
     }
+
+    fn ready(&self) -> Result<(), ServiceError> {
+        self.unready.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
     async fn submit_batch(
         &self,
         requests: Vec<SubmitRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        self.fail()?;
+        self.batches.lock().unwrap().push(requests.len());
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             answers.push(self.submit(request).await);
@@ -223,72 +266,66 @@ impl JobService for Fake {
         Ok(answers)
     }
 
-    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+    async fn retry(&self, job: JobId, idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        self.ended(job)?;
+        let spec = self.requests.lock().unwrap().get(job.0 as usize - 1).map_or_else(eval_spec, |r| r.spec.clone());
+        let retried = self.submit(SubmitRequest { spec, traceparent: None, idempotency_key }).await?;
+        self.change(retried, |view| view.retry_of = Some(job));
+        Ok(retried)
     }
 
-    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+    async fn forget(&self, job: JobId) -> Result<(), ServiceError> {
+        self.ended(job)?;
+        self.forgotten.lock().unwrap().push(job);
+        Ok(())
     }
 
-    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+    async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
+        let state = self.find(job)?.borrow().state;
+        Ok(vec![format!("job {job} is {}", state.name()), "it is a fake".into()])
     }
 
     async fn add_schedule(
         &self,
-        _spec: ScheduleSpec,
+        spec: ScheduleSpec,
         _idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+        self.fail()?;
+        let mut schedules = self.schedules.lock().unwrap();
+        let view = ScheduleView {
+            id: ScheduleId(schedules.len() as u64 + 1),
+            spec,
+            paused: false,
+            next_at_ms: Some(1_800_000_000_000),
+            last_at_ms: None,
+            last_job: None,
+            runs: 0,
+            missed: 0,
+        };
+        schedules.push(view.clone());
+        Ok(view)
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+        self.fail()?;
+        Ok(self.schedules.lock().unwrap().clone())
     }
 
     async fn change_schedule(
         &self,
-        _schedule: ScheduleId,
-        _change: ScheduleChange,
+        schedule: ScheduleId,
+        change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError {
-            kind: ErrorKind::Internal,
-            code: "unsupported".into(),
-            message: "not here".into(),
-            place: None,
-            retry_after_s: None,
-        })
+        self.fail()?;
+        let mut schedules = self.schedules.lock().unwrap();
+        let at = schedules.iter().position(|view| view.id == schedule);
+        let at = at.ok_or_else(|| error(ErrorKind::NotFound, "no_such_schedule"))?;
+        match change {
+            ScheduleChange::Pause => schedules[at].paused = true,
+            ScheduleChange::Resume => schedules[at].paused = false,
+            ScheduleChange::Remove => return Ok(schedules.remove(at)),
+        }
+        Ok(schedules[at].clone())
     }
 }
 

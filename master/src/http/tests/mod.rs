@@ -1,7 +1,9 @@
 //! The API from outside: real sockets, a service that does as told.
 
+mod batch;
 mod fake;
 mod limits;
+mod queue;
 mod raw;
 mod routes;
 mod streams;
