@@ -8,7 +8,7 @@
 //! A store in memory obeys the same law; it serves embedded clusters, and promises nothing beyond the process.
 
 pub mod apply;
-
+pub mod backup;
 pub mod command;
 pub mod disk;
 mod error;
@@ -18,8 +18,8 @@ pub mod reads;
 pub mod record;
 pub mod sequencer;
 #[cfg(test)]
-mod tests;
-
+pub(crate) mod tests;
+pub mod verify;
 
 pub use error::StoreError;
 

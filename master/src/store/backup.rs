@@ -1,0 +1,274 @@
+//! Backups: a store with its results and uploads as one tar file, and back.
+//!
+//! `manifest.json` first, then `records` (frames of table, key and value), then `results/ID` and `uploads/DIGEST`, and
+//! `digests.json` last: the BLAKE3 of each of them. An import into an empty folder is checked against that before the
+//! store is opened to anybody, and gets an id of its own: leases of the original are not its leases.
+
+use super::files::{HighWater, sync_folder};
+use super::kv::{Kv, Writes};
+use super::reads::Reads;
+use super::record::{FORMAT_VERSION, META_KEY, Meta, Table, decode, encode};
+use super::{Layout, Opened, StoreError};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes of records that are committed at once.
+const COMMIT_BYTES: usize = 8 << 20;
+/// Bytes of a key or value at most: more is no record of a store.
+const FRAME_BYTES_MAX: u32 = 1 << 30;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u8,
+    store: String,
+    last_applied: u64,
+    records: u64,
+}
+
+/// What was exported or imported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Transferred {
+    /// Records of all tables.
+    pub records: u64,
+    /// Files of results and uploads.
+    pub files: u64,
+    /// Bytes of all of these.
+    pub bytes: u64,
+}
+
+/// Writes a data folder that no master uses to a new file.
+///
+/// # Errors
+/// Where the folder can't be read or the file can't be written; it is not left half written.
+pub fn export(data_dir: &Path, target: &Path) -> Result<Transferred, StoreError> {
+    let opened = Opened::on_disk(data_dir)?;
+    let failed = |error: io::Error| StoreError::io("write the backup", target, error);
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut done = Transferred::default();
+    let mut digests = BTreeMap::new();
+    {
+        let mut tar = tar::Builder::new(BufWriter::new(part.as_file_mut()));
+        let records = frames(&opened, folder, &mut done)?;
+        let manifest = Manifest {
+            format: FORMAT_VERSION,
+            store: opened.meta.id.to_string(),
+            last_applied: opened.meta.last_applied,
+            records: done.records,
+        };
+        let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
+        append(&mut tar, "manifest.json", manifest.len() as u64, &manifest[..]).map_err(failed)?;
+        add_file(&mut tar, "records", records.path(), &mut digests).map_err(failed)?;
+        let layout = Layout::new(data_dir);
+        for (prefix, folder) in [("results", layout.results()), ("uploads", layout.uploads())] {
+            for path in files_of(&folder).map_err(failed)? {
+                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+                if !is_file_name(prefix, name) {
+                    continue;
+                }
+                done.bytes += add_file(&mut tar, &format!("{prefix}/{name}"), &path, &mut digests).map_err(failed)?;
+                done.files += 1;
+            }
+        }
+        let digests = serde_json::to_vec(&digests).unwrap_or_default();
+        append(&mut tar, "digests.json", digests.len() as u64, &digests[..]).map_err(failed)?;
+        tar.into_inner().and_then(|mut file| file.flush()).map_err(failed)?;
+    }
+    part.as_file().sync_all().map_err(failed)?;
+    part.persist_noclobber(target).map_err(|error| failed(error.error))?;
+    sync_folder(folder).map_err(failed)?;
+    Ok(done)
+}
+
+/// Writes every record to a temporary file.
+fn frames(opened: &Opened, folder: &Path, done: &mut Transferred) -> Result<tempfile::NamedTempFile, StoreError> {
+    let failed = |error: io::Error| StoreError::io("write the backup's records", folder, error);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    for (number, table) in Table::ALL.into_iter().enumerate() {
+        opened.kv().scan(table, &[], &[0xff; 300], false, &mut |key, value| {
+            done.records += 1;
+            done.bytes += (key.len() + value.len()) as u64;
+            let parts: [&[u8]; 5] = [
+                &[u8::try_from(number).unwrap_or(u8::MAX)],
+                &(key.len() as u32).to_le_bytes(),
+                &(value.len() as u32).to_le_bytes(),
+                key,
+                value,
+            ];
+            parts.into_iter().try_for_each(|part| out.write_all(part)).map_err(failed)?;
+            Ok(true)
+        })?;
+    }
+    out.flush().map_err(failed)?;
+    drop(out);
+    Ok(file)
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, name: &str, len: u64, bytes: impl Read) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(len);
+    header.set_mode(0o600);
+    tar.append_data(&mut header, name, bytes)
+}
+
+fn add_file(
+    tar: &mut tar::Builder<impl Write>,
+    name: &str,
+    path: &Path,
+    digests: &mut BTreeMap<String, String>,
+) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut reader = Hashing { inner: BufReader::new(file).take(len), hasher: blake3::Hasher::new() };
+    append(tar, name, len, &mut reader)?;
+    digests.insert(name.to_owned(), reader.hasher.finalize().to_hex().to_string());
+    Ok(len)
+}
+
+fn files_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<io::Result<_>>()?;
+    files.sort();
+    Ok(files)
+}
+
+/// Names that the master gives: a job's number, an upload's digest. Others stay out, and can't lead anywhere.
+fn is_file_name(prefix: &str, name: &str) -> bool {
+    match prefix {
+        "results" => !name.is_empty() && name.len() <= 20 && name.bytes().all(|byte| byte.is_ascii_digit()),
+        "uploads" => name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        _ => false,
+    }
+}
+
+struct Hashing<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..len]);
+        Ok(len)
+    }
+}
+
+/// Makes a data folder of a backup. The folder must have no store; what was written is removed where that fails.
+///
+/// # Errors
+/// Where the backup is damaged or of another version, or the folder can't be written.
+pub fn import(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError> {
+    let layout = Layout::new(data_dir);
+    if layout.store().exists() {
+        return Err(StoreError::io("import into", data_dir, "there is a store already; give a new folder"));
+    }
+    let imported = import_into(source, data_dir);
+    if imported.is_err() {
+        for folder in [layout.store(), layout.results(), layout.uploads()] {
+            // What can't be removed is refused by the next import.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+    imported
+}
+
+fn import_into(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError> {
+    let failed = |error: io::Error| StoreError::io("read the backup", source, error);
+    let bad = |what: String| StoreError::io("read the backup", source, what);
+    let layout = Layout::new(data_dir);
+    let (mut opened, _) = Opened::on_disk_unchecked(data_dir)?;
+    let mut tar = tar::Archive::new(BufReader::new(File::open(source).map_err(failed)?));
+    let (mut manifest, mut expected) = (None::<Manifest>, None::<BTreeMap<String, String>>);
+    let (mut found, mut done) = (BTreeMap::new(), Transferred::default());
+    for entry in tar.entries().map_err(failed)? {
+        let mut entry = entry.map_err(failed)?;
+        let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+        match name.as_str() {
+            "manifest.json" => manifest = Some(serde_json::from_reader(&mut entry).map_err(|e| bad(e.to_string()))?),
+            "digests.json" => expected = Some(serde_json::from_reader(&mut entry).map_err(|e| bad(e.to_string()))?),
+            "records" => {
+                let format = manifest.as_ref().map(|manifest| manifest.format);
+                if format != Some(FORMAT_VERSION) {
+                    return Err(bad(format!("it has format {format:?}, and this quipu reads {FORMAT_VERSION}")));
+                }
+                let mut reader = Hashing { inner: entry, hasher: blake3::Hasher::new() };
+                read_frames(&mut reader, &opened, &mut done).map_err(|what| bad(what))?;
+                found.insert(name, reader.hasher.finalize().to_hex().to_string());
+            }
+            _ => {
+                let target = match name.split_once('/') {
+                    Some(("results", file)) if is_file_name("results", file) => layout.results().join(file),
+                    Some(("uploads", file)) if is_file_name("uploads", file) => layout.uploads().join(file),
+                    _ => return Err(bad(format!("it has a file {name:.80}, which is none of a store"))),
+                };
+                let mut reader = Hashing { inner: entry, hasher: blake3::Hasher::new() };
+                let mut file = File::create_new(&target).map_err(failed)?;
+                done.bytes += io::copy(&mut reader, &mut file).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+                done.files += 1;
+                found.insert(name, reader.hasher.finalize().to_hex().to_string());
+            }
+        }
+    }
+    let (Some(manifest), Some(expected)) = (manifest, expected) else {
+        return Err(bad("its end is missing".into()));
+    };
+    if found != expected || done.records != manifest.records {
+        return Err(bad("what is in it does not have the digests that it names".into()));
+    }
+    for folder in [layout.results(), layout.uploads()] {
+        sync_folder(&folder).map_err(failed)?;
+    }
+    let bytes = opened.kv().get(Table::Meta, META_KEY)?.ok_or_else(|| bad("it has no head".into()))?;
+    let meta: Meta = decode(Table::Meta, &bytes)?;
+    let meta = Meta { id: uuid::Uuid::new_v4(), ..meta };
+    let head = Writes::from([((Table::Meta, META_KEY.to_vec()), Some(Bytes::from(encode(&meta))))]);
+    opened.kv().commit(head)?;
+    if let Some(mark) = &mut opened.mark {
+        HighWater::set(mark, meta.last_applied)?;
+    }
+    Ok(done)
+}
+
+fn read_frames(reader: &mut impl Read, opened: &Opened, done: &mut Transferred) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let (mut writes, mut waiting) = (Writes::new(), 0);
+    loop {
+        let mut head = [0; 9];
+        match reader.read(&mut head[..1]).map_err(text)? {
+            0 => break,
+            _ => reader.read_exact(&mut head[1..]).map_err(text)?,
+        }
+        let table = Table::ALL.get(usize::from(head[0])).copied().ok_or("a record of no table")?;
+        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX);
+        let (key_len, value_len) = (number(&head[1..5]), number(&head[5..9]));
+        if key_len > FRAME_BYTES_MAX || value_len > FRAME_BYTES_MAX {
+            return Err("a record that is too large".into());
+        }
+        let part = |reader: &mut dyn Read, len: u32| {
+            // What is not there takes no memory.
+            let mut bytes = Vec::new();
+            reader.take(u64::from(len)).read_to_end(&mut bytes).map_err(text)?;
+            if bytes.len() == len as usize { Ok(bytes) } else { Err("a record is cut".to_owned()) }
+        };
+        let key = part(reader, key_len)?;
+        let value = part(reader, value_len)?;
+        done.records += 1;
+        done.bytes += (key.len() + value.len()) as u64;
+        waiting += key.len() + value.len();
+        writes.insert((table, key), Some(value.into()));
+        if waiting > COMMIT_BYTES {
+            opened.kv().commit(std::mem::take(&mut writes)).map_err(|error| error.to_string())?;
+            waiting = 0;
+        }
+    }
+    opened.kv().commit(writes).map_err(|error| error.to_string())
+}
