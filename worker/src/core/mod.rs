@@ -2,6 +2,16 @@
 //!
 //! A lease waits in the queue (for its input, then for a slot), runs on a slot, and is finished: its output is kept
 //! until the master acknowledges it, over reconnects. Nothing is accepted beyond the credits that `Hello` announced.
+//!
+//! A master that was started again has another epoch and, if nothing is lost, the same store. What runs and what is
+//! finished is then announced in `Hello` and waits for its word: it goes on under a new lease, or is dropped. With
+//! another store it means nothing: equal ids name other things there.
+
+mod outputs;
+
+pub use outputs::UNACKNOWLEDGED_BYTES_MAX;
+
+use outputs::{Finished, Outputs};
 
 use crate::task::{AttemptControl, OpenJob, Task, TaskInput};
 use bytes::{Bytes, BytesMut};
@@ -9,12 +19,12 @@ use quipu_shared::block::RowError;
 use quipu_shared::config::TierChoice;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
-    CHUNK_BYTES, CHUNKS_IN_FLIGHT, Hello, INLINE_BYTES_MAX, Lease, Payload, ShardInput, ShardOutput, WorkerCommand,
-    WorkerEvent,
+    CHUNK_BYTES, CHUNKS_IN_FLIGHT, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand, WorkerEvent,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Largest input of one shard that a worker takes into memory.
 pub const SHARD_INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -46,7 +56,7 @@ pub struct WorkerIdentity {
     /// Its incarnation.
     pub generation: Generation,
     /// Names this process's start.
-    pub boot_id: uuid::Uuid,
+    pub boot_id: Uuid,
     /// Executors.
     pub slots: u32,
     /// Shards that it holds at once.
@@ -122,20 +132,22 @@ enum SlotState {
     /// Its executor is (re)starting.
     Down,
     Idle,
-    Running {
-        lease: Lease,
-        control: Arc<AttemptControl>,
+    Running(Running),
+    /// It runs what nobody wants, and will stop soon.
+    Abandoned {
+        task_lease: Lease,
     },
 }
 
 #[derive(Debug)]
-struct Finished {
-    busy_us: u64,
-    output: ShardOutput,
-    /// The payload, where it does not travel inline.
-    bytes: Bytes,
-    /// Progress reports since it was offered.
-    periods_unanswered: u32,
+struct Running {
+    /// As the master calls it.
+    lease: Lease,
+    /// As the executor calls it: the lease under which it began.
+    task_lease: Lease,
+    first_row: u64,
+    rows: u64,
+    control: Arc<AttemptControl>,
 }
 
 /// The state machine of a worker.
@@ -144,14 +156,19 @@ pub struct WorkerCore {
     identity: WorkerIdentity,
     /// Largest payload that travels inside a completion.
     inline_bytes_max: usize,
+    /// Of the last welcome.
     epoch: Option<Epoch>,
+    /// Of the last welcome.
+    store: Option<Uuid>,
     connected: bool,
+    /// Whether the master of this connection has said who it is.
+    welcomed: bool,
     draining: bool,
     left: bool,
     jobs: BTreeMap<JobId, Arc<OpenJob>>,
     queue: VecDeque<Queued>,
     slots: Vec<SlotState>,
-    finished: BTreeMap<Lease, Finished>,
+    outputs: Outputs,
 }
 
 impl WorkerCore {
@@ -165,13 +182,15 @@ impl WorkerCore {
             identity,
             inline_bytes_max,
             epoch: None,
+            store: None,
             connected: false,
+            welcomed: false,
             draining: false,
             left: false,
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
             slots,
-            finished: BTreeMap::new(),
+            outputs: Outputs::default(),
         }
     }
 
@@ -179,18 +198,18 @@ impl WorkerCore {
     pub fn step(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Connected => {
-                self.connected = true;
+                (self.connected, self.welcomed) = (true, false);
                 effects.push(Effect::Send(WorkerEvent::Joined(self.hello())));
             }
             Event::Disconnected => {
-                self.connected = false;
+                (self.connected, self.welcomed) = (false, false);
                 // The master has leased these to others by now; what runs may still win.
                 self.queue.clear();
             }
             Event::Commanded(command) => self.obey(now, command, effects),
             Event::ExecutorReady(slot) => {
                 let before = std::mem::replace(&mut self.slots[slot], SlotState::Idle);
-                if let SlotState::Running { lease, .. } = before {
+                if let SlotState::Running(Running { lease, .. }) = before {
                     let reason = format!("the executor of slot {slot} died");
                     self.send(WorkerEvent::ShardFailed { lease, reason }, effects);
                 }
@@ -202,13 +221,32 @@ impl WorkerCore {
             Event::DrainRequested => self.drain(effects),
         }
         self.fill_slots(effects);
-        let busy = self.slots.iter().any(|slot| matches!(slot, SlotState::Running { .. }));
-        let owes = self.connected && !self.finished.is_empty();
-        if self.draining && !self.left && !busy && !owes && self.queue.is_empty() {
+        let owes = self.connected && !self.outputs.is_empty();
+        if self.draining && !self.left && self.busy_slots() == 0 && !owes && self.queue.is_empty() {
             self.left = true;
             self.send(WorkerEvent::Left, effects);
             effects.push(Effect::Leave);
         }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Running> {
+        self.slots.iter().filter_map(|slot| match slot {
+            SlotState::Running(running) => Some(running),
+            _ => None,
+        })
+    }
+
+    fn busy_slots(&self) -> usize {
+        let is_busy = |slot: &&SlotState| matches!(slot, SlotState::Running(_) | SlotState::Abandoned { .. });
+        self.slots.iter().filter(is_busy).count()
+    }
+
+    /// Finished attempts come first: the master adopts no more than the credits, and these need no more work.
+    fn held(&self) -> Vec<HeldShard> {
+        let running = self.running().filter(|running| !running.control.is_cancelled());
+        let held =
+            |running: &Running| HeldShard { lease: running.lease, first_row: running.first_row, rows: running.rows };
+        self.outputs.held().chain(running.map(held)).collect()
     }
 
     fn hello(&self) -> Hello {
@@ -222,8 +260,8 @@ impl WorkerCore {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: quipu_shared::PROTOCOL_VERSION,
             numerics: quipu_shared::NUMERICS_VERSION,
-            store: None,
-            held: Vec::new(),
+            store: self.store,
+            held: self.held(),
         }
     }
 
@@ -235,7 +273,7 @@ impl WorkerCore {
 
     fn obey(&mut self, now: Instant, command: WorkerCommand, effects: &mut Vec<Effect>) {
         match command {
-            WorkerCommand::Welcome { epoch, .. } => self.welcome(epoch, effects),
+            WorkerCommand::Welcome { epoch, store, .. } => self.welcome(epoch, store, effects),
             WorkerCommand::Refuse { reason } => {
                 tracing::error!(error = reason, "the master refuses this worker");
             }
@@ -264,13 +302,13 @@ impl WorkerCore {
                     Err(reason) => self.send(WorkerEvent::ShardRejected { lease, reason }, effects),
                 }
             }
-            WorkerCommand::AdoptShard { .. } => {}
+            WorkerCommand::AdoptShard { held, lease } => self.adopt(held, lease, effects),
             WorkerCommand::CancelAttempt { lease } => self.cancel(lease, effects),
             WorkerCommand::AcknowledgeShard { lease } => {
-                self.finished.remove(&lease);
+                self.outputs.remove(&lease);
             }
             WorkerCommand::FetchOutput { lease, offset } => {
-                let bytes = self.finished.get_mut(&lease).map_or_else(Bytes::new, |finished| {
+                let bytes = self.outputs.get_mut(&lease).map_or_else(Bytes::new, |finished| {
                     finished.periods_unanswered = 0;
                     let from = usize::try_from(offset).unwrap_or(usize::MAX).min(finished.bytes.len());
                     finished.bytes.slice(from..finished.bytes.len().min(from + CHUNK_BYTES))
@@ -282,20 +320,60 @@ impl WorkerCore {
         }
     }
 
-    fn welcome(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        if self.epoch.is_some_and(|known| known != epoch) {
-            // A new master does not know these attempts; what they would give could not be recorded.
-            for slot in &self.slots {
-                if let SlotState::Running { control, .. } = slot {
-                    control.cancel();
+    fn welcome(&mut self, epoch: Epoch, store: Uuid, effects: &mut Vec<Effect>) {
+        if self.store != Some(store) {
+            self.abandon_all();
+        } else if self.epoch != Some(epoch) {
+            self.queue.clear();
+        }
+        (self.epoch, self.store, self.welcomed) = (Some(epoch), Some(store), true);
+        // What is of an older epoch waits for its adoption: under its old lease it would be acknowledged and dropped.
+        for (lease, finished) in self.outputs.iter_mut() {
+            finished.periods_unanswered = 0;
+            if lease.epoch == epoch {
+                effects.push(Effect::Send(finished.completed(*lease)));
+            }
+        }
+    }
+
+    /// Another store: its jobs, epochs and attempts have nothing to do with those that are here, and may be named the
+    /// same. Nothing of them is spoken of any more.
+    fn abandon_all(&mut self) {
+        for slot in &mut self.slots {
+            if let SlotState::Running(Running { task_lease, control, .. }) = slot {
+                control.cancel();
+                *slot = SlotState::Abandoned { task_lease: *task_lease };
+            }
+        }
+        self.queue.clear();
+        self.outputs.retain(|_| false);
+        self.jobs.clear();
+    }
+
+    /// What is held under an older lease goes on under this one. (Said twice, it is answered twice.)
+    fn adopt(&mut self, held: Lease, lease: Lease, effects: &mut Vec<Effect>) {
+        if self.epoch == Some(lease.epoch) {
+            if let Some(mut finished) = self.outputs.remove(&held) {
+                finished.periods_unanswered = 0;
+                self.outputs.keep(lease, finished);
+            }
+            for slot in &mut self.slots {
+                if let SlotState::Running(running) = slot
+                    && running.lease == held
+                    && !running.control.is_cancelled()
+                {
+                    running.lease = lease;
                 }
             }
-            self.jobs.clear();
         }
-        self.epoch = Some(epoch);
-        for (lease, finished) in &self.finished {
-            self.send(completed(*lease, finished), effects);
-        }
+        let answer = if let Some(finished) = self.outputs.get(&lease) {
+            finished.completed(lease)
+        } else if self.running().any(|running| running.lease == lease) {
+            WorkerEvent::ShardAccepted(lease)
+        } else {
+            WorkerEvent::ShardRejected { lease, reason: "what was to be adopted is not here any more".into() }
+        };
+        self.send(answer, effects);
     }
 
     fn accept(
@@ -312,8 +390,11 @@ impl WorkerCore {
         if self.draining {
             return Err("the worker is draining".into());
         }
-        let running = self.slots.iter().filter(|slot| matches!(slot, SlotState::Running { .. })).count();
-        if self.queue.len() + running >= self.identity.credits as usize {
+        if self.outputs.is_over_limit() {
+            let limit = UNACKNOWLEDGED_BYTES_MAX;
+            return Err(format!("outputs of {limit} bytes and more wait for the master's acknowledgement"));
+        }
+        if self.queue.len() + self.busy_slots() >= self.identity.credits as usize {
             return Err(format!("all {} credits are in use", self.identity.credits));
         }
         let Some(job) = self.jobs.get(&lease.job).cloned() else {
@@ -376,32 +457,27 @@ impl WorkerCore {
 
     /// Stops an attempt, wherever it is. Answers in every case, so that the master knows that the credit is free.
     fn cancel(&mut self, lease: Lease, effects: &mut Vec<Effect>) {
-        for slot in &self.slots {
-            if let SlotState::Running { lease: running, control } = slot
-                && *running == lease
-            {
-                control.cancel();
-                return;
-            }
+        if let Some(running) = self.running().find(|running| running.lease == lease) {
+            running.control.cancel();
+            return;
         }
         self.queue.retain(|queued| queued.task.lease != lease);
-        // A finished attempt has answered with its completion, and waits for the acknowledgement.
-        if !self.finished.contains_key(&lease) {
-            self.send(WorkerEvent::ShardRejected { lease, reason: "cancelled".into() }, effects);
+        match self.outputs.get(&lease) {
+            // It has answered with its completion, and waits for the acknowledgement.
+            Some(_) if self.epoch == Some(lease.epoch) => {}
+            Some(finished) => self.send(finished.completed(lease), effects),
+            None => self.send(WorkerEvent::ShardRejected { lease, reason: "cancelled".into() }, effects),
         }
     }
 
     fn close_job(&mut self, job: JobId, effects: &mut Vec<Effect>) {
         self.jobs.remove(&job);
-        self.finished.retain(|lease, _| lease.job != job);
+        self.outputs.retain(|lease| lease.job != job);
         let held: Vec<Lease> = self
             .queue
             .iter()
             .map(|queued| queued.task.lease)
-            .chain(self.slots.iter().filter_map(|slot| match slot {
-                SlotState::Running { lease, .. } => Some(*lease),
-                _ => None,
-            }))
+            .chain(self.running().map(|running| running.lease))
             .filter(|lease| lease.job == job)
             .collect();
         for lease in held {
@@ -417,24 +493,24 @@ impl WorkerCore {
         result: Result<RawOutput, String>,
         effects: &mut Vec<Effect>,
     ) {
-        let SlotState::Running { lease: running, control } = &self.slots[slot] else { return };
-        if *running != lease {
+        let (SlotState::Running(Running { task_lease, .. }) | SlotState::Abandoned { task_lease }) = &self.slots[slot]
+        else {
+            return;
+        };
+        if *task_lease != lease {
             return;
         }
+        let before = std::mem::replace(&mut self.slots[slot], SlotState::Idle);
+        let SlotState::Running(Running { lease, first_row, rows, control, .. }) = before else { return };
         let cancelled = control.is_cancelled();
-        self.slots[slot] = SlotState::Idle;
         match result {
             Ok(raw) => {
-                let (payload, bytes) = if raw.bytes.len() <= self.inline_bytes_max {
-                    (Payload::Inline(raw.bytes), Bytes::new())
-                } else {
-                    let len = raw.bytes.len() as u64;
-                    (Payload::Ready { len, digest: *blake3::hash(&raw.bytes).as_bytes() }, raw.bytes)
-                };
-                let output = ShardOutput { rows: raw.rows, failed: raw.failed, errors: raw.errors, payload };
-                let finished = Finished { busy_us, output, bytes, periods_unanswered: 0 };
-                self.send(completed(lease, &finished), effects);
-                self.finished.insert(lease, finished);
+                let finished = Finished::new(first_row, rows, busy_us, raw, self.inline_bytes_max);
+                // One of an older epoch is offered once it is adopted; if it was cancelled, this is the answer.
+                if self.welcomed && (self.epoch == Some(lease.epoch) || cancelled) {
+                    self.send(finished.completed(lease), effects);
+                }
+                self.outputs.keep(lease, finished);
             }
             Err(_) if cancelled => {
                 self.send(WorkerEvent::ShardRejected { lease, reason: "cancelled".into() }, effects);
@@ -446,19 +522,18 @@ impl WorkerCore {
     /// Renews every lease that is held here (those that run and those that wait), and offers outputs again whose
     /// acknowledgement is overdue.
     fn report_progress(&mut self, effects: &mut Vec<Effect>) {
-        for slot in &self.slots {
-            if let SlotState::Running { lease, control } = slot {
-                self.send(WorkerEvent::ShardProgressed { lease: *lease, rows_done: control.rows_done() }, effects);
-            }
+        for Running { lease, control, .. } in self.running() {
+            self.send(WorkerEvent::ShardProgressed { lease: *lease, rows_done: control.rows_done() }, effects);
         }
         for queued in &self.queue {
             self.send(WorkerEvent::ShardProgressed { lease: queued.task.lease, rows_done: 0 }, effects);
         }
-        let connected = self.connected;
-        for (lease, finished) in &mut self.finished {
+        let welcomed = self.welcomed;
+        // Those of an older epoch too, after so long: the word that adopts them is lost, and the answer frees them.
+        for (lease, finished) in self.outputs.iter_mut() {
             finished.periods_unanswered += 1;
-            if connected && finished.periods_unanswered.is_multiple_of(PERIODS_UNANSWERED_MAX) {
-                effects.push(Effect::Send(completed(*lease, finished)));
+            if welcomed && finished.periods_unanswered.is_multiple_of(PERIODS_UNANSWERED_MAX) {
+                effects.push(Effect::Send(finished.completed(*lease)));
             }
         }
     }
@@ -478,14 +553,12 @@ impl WorkerCore {
             }
             let Some(next) = self.queue.iter().position(|queued| queued.transfer.is_none()) else { return };
             let Some(Queued { task, .. }) = self.queue.remove(next) else { return };
-            self.slots[slot] = SlotState::Running { lease: task.lease, control: Arc::clone(&task.control) };
+            let Task { lease, first_row, rows, .. } = task;
+            let control = Arc::clone(&task.control);
+            self.slots[slot] = SlotState::Running(Running { lease, task_lease: lease, first_row, rows, control });
             effects.push(Effect::Execute { slot, task });
         }
     }
-}
-
-fn completed(lease: Lease, finished: &Finished) -> WorkerEvent {
-    WorkerEvent::ShardCompleted { lease, busy_us: finished.busy_us, output: finished.output.clone() }
 }
 
 #[cfg(test)]

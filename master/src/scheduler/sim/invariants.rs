@@ -23,6 +23,7 @@ pub const SAMPLED_STEPS: u64 = 8;
 /// Asked before each effect.
 pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     lease_id_never_repeats,
+    adopted_shard_is_held_and_free,
     shard_id_of_a_recorded_shard_is_not_used_again,
     shard_keeps_its_range,
     shard_boundary_is_a_whole_granule,
@@ -33,7 +34,6 @@ pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     row_above_the_failing_row_is_not_leased,
     lower_priority_is_served_after_a_higher_one,
     failed_shard_is_not_leased_at_once,
-    adopted_shard_is_held_and_free,
     held_shard_is_ended_only_if_it_cannot_be_adopted,
     job_past_its_deadline_gets_no_lease,
     live_worker_is_not_oversubscribed,
