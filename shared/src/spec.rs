@@ -35,8 +35,8 @@ pub struct JobSpec {
     /// A name for people; at most 128 bytes.
     #[serde(default)]
     pub name: Option<String>,
-    /// When the job is run, and what becomes of it afterwards.
-    #[serde(default, skip_serializing_if = "QueueOptions::is_default")]
+    /// When the job is run, and what becomes of it afterwards. Always written: on the wire nothing says that it is not.
+    #[serde(default)]
     pub queue: QueueOptions,
 }
 
@@ -56,12 +56,6 @@ pub struct QueueOptions {
     pub retries: u32,
     /// How long an ended job is kept; without it as long as the master's configuration says.
     pub retention_ms: Option<u64>,
-}
-
-impl QueueOptions {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A job that another one waits for.
