@@ -27,7 +27,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Libraries that tell at INFO or DEBUG what only their authors need; a directive of one's own for them comes first.
-const QUIET: [&str; 8] = [
+const QUIET: [&str; 10] = [
+    "fjall=warn",
+    "lsm_tree=warn",
     "ractor=warn",
     "ractor_cluster=warn",
     "foca=warn",

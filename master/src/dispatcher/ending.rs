@@ -164,7 +164,20 @@ impl DispatcherState {
                 return tracing::error!(job_id = %job, error = %cause, "end of a job not recorded");
             }
         }
-        let Some(entry) = self.args.jobs.get(job) else { return self.serve_next() };
+        self.told(job, state, error, result, only_row);
+        self.serve_next();
+    }
+
+    /// Tells those who wait for a job how it stands.
+    pub(super) fn told(
+        &mut self,
+        job: JobId,
+        state: JobState,
+        error: Option<ServiceError>,
+        result: Option<ResultHead>,
+        only_row: Option<u64>,
+    ) {
+        let Some(entry) = self.args.jobs.get(job) else { return };
         if let Some(row) = only_row {
             entry.update(|view| {
                 view.rows_failed = 1;
@@ -194,7 +207,6 @@ impl DispatcherState {
             (None, _) => {}
         }
         self.args.jobs.let_go(job, state.is_final());
-        self.serve_next();
     }
 
     /// Forgets what runs of a job, here and on the workers.

@@ -210,6 +210,9 @@ impl DispatcherState {
             }
         };
         if done.shards > 0 {
+            // An input is indexed anew, but what is done of it is there.
+            let done_rows = done.ranges.iter().map(|range| range.first_row + range.rows).max().unwrap_or(0);
+            plan.rows_known = plan.rows_known.max(done_rows);
             self.step(Event::JobRecovered { job, plan, done });
         } else {
             self.step(Event::JobSubmitted { job, plan });
@@ -414,7 +417,10 @@ impl Actor for Dispatcher {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DispatcherMessage::Submitted(jobs) => state.submitted(jobs),
-            DispatcherMessage::Opened(job, opened) => state.opened(job, opened),
+            DispatcherMessage::Opened(job, opened) => {
+                state.opened(job, opened);
+                state.serve_next();
+            }
             DispatcherMessage::Recorded(shard, outcome) => state.recorded(*shard, outcome),
             DispatcherMessage::Concluded(job, outcome) => state.concluded(job, outcome),
             DispatcherMessage::ChoresDone { forgotten, more } => state.chores_done(&forgotten, more),

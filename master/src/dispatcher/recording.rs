@@ -30,18 +30,25 @@ pub(super) struct InHand {
 /// Completions on their way into the store.
 #[derive(Default)]
 pub(super) struct Recording {
-    /// Who is to hear of it, where somebody is.
-    leases: BTreeMap<Lease, Option<WorkerId>>,
-    /// How many of a job.
+    /// How many of a job are under way.
     jobs: BTreeMap<JobId, u32>,
+    /// Number of the last completion that was proposed; they are decided in this order.
+    proposed: u64,
+    /// Who is to hear that an output may go, once the completion of this number is durable.
+    acknowledgements: VecDeque<(u64, WorkerId, Lease)>,
     /// Completions that came while the store had enough to do. Each holds a credit of its worker, so they are few.
     held_back: VecDeque<Completed>,
 }
 
 impl Recording {
-    /// Leaves the acknowledgement of a completion to the moment in which it is durable; false if it is not under way.
+    /// Leaves an acknowledgement to the moment in which everything before it is durable: a duplicate is superfluous only
+    /// when the first completion is. False if nothing of the job is under way.
     pub fn acknowledge_later(&mut self, lease: Lease, worker: WorkerId) -> bool {
-        self.leases.get_mut(&lease).map(|waiting| *waiting = Some(worker)).is_some()
+        let later = self.has(lease.job);
+        if later {
+            self.acknowledgements.push_back((self.proposed, worker, lease));
+        }
+        later
     }
 
     /// Whether completions of a job are under way.
@@ -52,6 +59,7 @@ impl Recording {
 
 /// A completion whose record is on its way.
 pub struct RecordedShard {
+    number: u64,
     lease: Lease,
     shard: ShardId,
     first_row: u64,
@@ -66,7 +74,7 @@ impl DispatcherState {
         if !self.scheduler.wants(&lease) {
             return self.step(Event::ShardCompleted { worker, lease, busy_us, failed_row: None });
         }
-        if !self.recording.leases.is_empty() && self.args.store().check_room().is_err() {
+        if !self.recording.jobs.is_empty() && self.args.store().check_room().is_err() {
             if !self.recording.held_back.iter().any(|(_, held, ..)| *held == lease) {
                 self.recording.held_back.push_back((worker, lease, busy_us, output));
             }
@@ -168,12 +176,20 @@ impl DispatcherState {
             output: record.clone(),
         };
         let mut output = output;
+        let mut stored = stored;
+        if let Some(in_memory @ Stored::Memory(_)) = stored.take_if(|stored| matches!(stored, Stored::Memory(_)))
+            && let Some(entry) = self.args.jobs.get(job)
+        {
+            // There it has to be before a dispatcher that dies could lose it on the way back from the store.
+            entry.results.commit(first_row, rows, in_memory);
+        }
         if let OutputRecord::Partial(bytes) = record {
             output.payload = Payload::Inline(bytes);
         }
-        self.recording.leases.insert(lease, None);
+        self.recording.proposed += 1;
+        let number = self.recording.proposed;
         *self.recording.jobs.entry(job).or_default() += 1;
-        let shard = Box::new(RecordedShard { lease, shard, first_row, rows, output, stored });
+        let shard = Box::new(RecordedShard { number, lease, shard, first_row, rows, output, stored });
         let myself = self.myself.clone();
         self.args.store().propose(
             vec![Command::Complete(Box::new(completion))],
@@ -188,7 +204,6 @@ impl DispatcherState {
     /// A completion is durable: it counts, and its worker may drop it.
     pub(super) fn recorded(&mut self, done: RecordedShard, outcome: Result<Outcome, StoreError>) {
         let job = done.lease.job;
-        let worker = self.recording.leases.remove(&done.lease).flatten();
         if let Some(under_way) = self.recording.jobs.get_mut(&job) {
             *under_way -= 1;
             if *under_way == 0 {
@@ -208,8 +223,8 @@ impl DispatcherState {
             // The job has ended meanwhile.
             Ok(_) => {}
         }
-        if let Some(worker) = worker {
-            self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease: done.lease });
+        while let Some((_, worker, lease)) = self.recording.acknowledgements.pop_front_if(|(after, ..)| *after <= done.number) {
+            self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
         }
         if !self.recording.has(job)
             && let Some(outcome) = self.pending_ends.remove(&job)

@@ -6,37 +6,81 @@ use crate::jobs::admission::Admitted;
 use crate::jobs::entry::JobEntry;
 use crate::scheduler::Event;
 use crate::store::StoreError;
+use crate::store::reads::Reads;
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{JobState, ServiceError};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Jobs that are opened side by side: opening reads the disk.
 const OPENING_MAX: usize = 16;
+/// How long a new dispatcher opens jobs before it hears of workers.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(1);
 
 impl DispatcherState {
     /// Begins where the last dispatcher of this process, or the last master, has left.
     pub(super) fn take_over(&mut self) -> Result<(), StoreError> {
-        for entry in self.args.jobs.active() {
-            self.refresh(&entry)?;
-            self.schedule(&entry);
+        let served = self.args.jobs.active();
+        self.args.jobs.index(|index| index.keep_active(|job| served.iter().any(|entry| entry.id == job)));
+        for entry in served {
+            if self.refresh(&entry)? {
+                self.schedule(&entry);
+            }
         }
         self.do_chores();
+        // Workers may bring what they hold of these as soon as they are linked.
+        let begun = Instant::now();
+        while begun.elapsed() < TAKE_OVER_MAX
+            && let Some(job) = self.activate_next()
+        {
+            let opened = self.opener_of(job)();
+            self.opened(job, opened);
+        }
         self.serve_next();
         Ok(())
     }
 
-    /// Takes over from the store what a dispatcher before may have recorded and not noted.
-    fn refresh(&self, entry: &Arc<JobEntry>) -> Result<(), StoreError> {
-        use crate::store::reads::Reads;
-        let durable = self.args.store().progress(entry.id)?;
-        if durable == entry.recorded().progress {
-            return Ok(());
+    fn activate_next(&mut self) -> Option<JobId> {
+        let active_max = self.args.jobs_active_max;
+        let job = self.args.jobs.index(|index| index.activate_next(active_max))?;
+        self.opening.insert(job, false);
+        Some(job)
+    }
+
+    /// Opens a job; blocks on the disk.
+    fn opener_of(&mut self, job: JobId) -> impl FnOnce() -> Result<Arc<JobEntry>, ServiceError> + Send + use<> {
+        let admitted = self.fresh.remove(&job).map(|admitted| *admitted);
+        let (opener, reader) = (self.args.opener.clone(), self.myself.clone());
+        move || {
+            let taken = move |row| {
+                // A dispatcher that is gone is started again with a fresh window.
+                let _ = reader.cast(DispatcherMessage::ResultsTaken(job, row));
+            };
+            opener.open(job, admitted, taken).map(Arc::new)
         }
-        match self.args.opener.recorded(entry.id, &entry.admitted) {
-            Ok(recorded) => *entry.recorded() = recorded,
-            Err(error) => return Err(StoreError::Stopped(error.message)),
+    }
+
+    /// Takes over from the store what the dispatcher before may have recorded and not noted; false if the job is not to
+    /// be served any more.
+    fn refresh(&mut self, entry: &Arc<JobEntry>) -> Result<bool, StoreError> {
+        let job = entry.id;
+        let record = self.args.store().job(job)?;
+        match record {
+            Some(record) if record.state == JobState::Queued => {
+                let recorded = self.args.opener.recorded(job, &entry.admitted);
+                *entry.recorded() = recorded.map_err(|error| StoreError::Stopped(error.message))?;
+                Ok(true)
+            }
+            Some(record) => {
+                let result = self.args.store().result(job)?;
+                self.told(job, record.state, record.error.map(Into::into), result, None);
+                Ok(false)
+            }
+            None => {
+                self.args.jobs.let_go(job, false);
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// Jobs were accepted.
@@ -58,20 +102,11 @@ impl DispatcherState {
     /// Opens jobs as long as there is room.
     pub(super) fn serve_next(&mut self) {
         while self.opening.len() < OPENING_MAX {
-            let active_max = self.args.jobs_active_max;
-            let Some(job) = self.args.jobs.index(|index| index.activate_next(active_max)) else { return };
-            let admitted = self.fresh.remove(&job).map(|admitted| *admitted);
-            self.opening.insert(job, false);
-            let (opener, myself) = (self.args.opener.clone(), self.myself.clone());
-            let reader = myself.clone();
+            let Some(job) = self.activate_next() else { return };
+            let (open, myself) = (self.opener_of(job), self.myself.clone());
             let open = move || {
-                let taken = move |row| {
-                    // A dispatcher that is gone is started again with a fresh window.
-                    let _ = reader.cast(DispatcherMessage::ResultsTaken(job, row));
-                };
-                let opened = opener.open(job, admitted, taken).map(Arc::new);
                 // A dispatcher that is gone is started again, and finds the job queued.
-                let _ = myself.cast(DispatcherMessage::Opened(job, opened));
+                let _ = myself.cast(DispatcherMessage::Opened(job, open()));
             };
             if self.args.store().is_durable() {
                 tokio::task::spawn_blocking(open);
@@ -93,7 +128,6 @@ impl DispatcherState {
             }
             Err(error) => self.end_unserved(job, JobState::Failed, error),
         }
-        self.serve_next();
     }
 
     /// Cancels a job, wherever it is.

@@ -143,6 +143,14 @@ impl Index {
         }
     }
 
+    /// Puts all active jobs but these back into the queue.
+    pub fn keep_active(&mut self, is_kept: impl Fn(JobId) -> bool) {
+        let lost: Vec<JobId> = self.active.keys().copied().filter(|job| !is_kept(*job)).collect();
+        for job in lost {
+            self.deactivate(job);
+        }
+    }
+
     fn forget_active(&mut self, job: JobId) -> Option<i8> {
         let priority = self.active.remove(&job)?;
         if let Some(count) = self.active_of.get_mut(&queue_key(priority)) {

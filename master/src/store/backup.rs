@@ -5,7 +5,7 @@
 //! store is opened to anybody, and gets an id of its own: leases of the original are not its leases.
 
 use super::files::{HighWater, sync_folder};
-use super::kv::{Kv, Writes};
+use super::kv::Writes;
 use super::reads::Reads;
 use super::record::{FORMAT_VERSION, META_KEY, Meta, Table, decode, encode};
 use super::{Layout, Opened, StoreError};

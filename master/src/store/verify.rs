@@ -1,7 +1,6 @@
 //! Looks a store over: every record is read, and what hangs together is held together.
 
 use super::files::HighWater;
-use super::kv::Kv;
 use super::reads::Reads;
 use super::record::{JobRecord, KeyRecord, OutputRecord, Progress, ResultHead, ShardRecord, Table, decode, last_number};
 use super::{Layout, Opened, StoreError};
