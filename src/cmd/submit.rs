@@ -53,7 +53,7 @@ pub(crate) struct EvalSubmit {
     /// Make each formula a job of its own
     ///
     /// Prints a number a line, and an empty line for a formula that is refused.
-    #[arg(long, conflicts_with_all = ["cron", "wait"])]
+    #[arg(long, conflicts_with_all = ["cron", "wait"], help_heading = "Answer")]
     each: bool,
 
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(crate) struct RowsSubmit<J: Args> {
     job: J,
 
     /// Form in which the job keeps its rows; without meaning where they are reduced
-    #[arg(long, value_name = "FORM", default_value = "csv")]
+    #[arg(long, value_name = "FORM", default_value = "csv", help_heading = "Answer")]
     rows_as: RowsForm,
 
     #[command(flatten)]

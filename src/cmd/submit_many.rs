@@ -120,11 +120,18 @@ fn read_lines(lines: &mut dyn BufRead, mut number: u64) -> io::Result<Lines> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         if !line.trim_ascii().is_empty() {
-            let bad = |error: serde_json::Error| refusal("bad_json", format!("line {number}: {error}"));
+            let bad = |error: serde_json::Error| refusal("bad_json", place(number, &error));
             jobs.push((number, serde_json::from_slice(&line).map_err(bad)));
         }
     }
     Ok(Lines { jobs, next: number })
+}
+
+/// What is wrong with a line of JSON, and where: the parser counts lines from this one.
+fn place(number: u64, error: &serde_json::Error) -> String {
+    let (text, column) = (error.to_string(), error.column());
+    let problem = text.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&text);
+    format!("line {number}, column {column}: {problem}")
 }
 
 fn refusal(code: &str, message: String) -> ServiceError {
@@ -294,7 +301,7 @@ mod tests {
         let numbers: Vec<u64> = read.jobs.iter().map(|(number, _)| *number).collect();
         assert_eq!((numbers, read.next), (vec![11, 14, 15, 16], 16));
         let refused = read.jobs[2].1.as_ref().unwrap_err();
-        assert!(refused.message.starts_with("line 15: "), "{refused}");
+        assert_eq!(refused.message, "line 15, column 2: expected ident");
         assert!(read_lines(&mut reader, 16).unwrap().jobs.is_empty());
         let many = format!("{JOB}\n").repeat(JOBS_AT_ONCE + 1);
         let mut reader = many.as_bytes();

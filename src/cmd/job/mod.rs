@@ -5,6 +5,7 @@ mod print;
 pub(crate) use print::print_list;
 
 use crate::cmd::args::OutputArgs;
+use crate::cmd::patience::Patience;
 use crate::cmd::runner::{self, OnInterrupt};
 use crate::cmd::select::{self, FilterArgs, Selector, Selectors, resolve, resolve_one};
 use crate::cmd::{Context, Session};
@@ -16,7 +17,7 @@ use crate::output::reductions::for_reductions;
 use clap::{Args, Subcommand};
 use futures_util::StreamExt;
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{JobQuery, JobState, JobView, ServiceError};
+use quipu_shared::service::{JobQuery, JobState, JobView};
 use quipu_shared::spec::ResultFormat;
 use std::io::{self, Write};
 
@@ -158,21 +159,21 @@ impl JobCommand {
             }
             Self::Cancel(args) => {
                 let selected = args.resolve(session, &UNENDED).await?;
-                each(session, &selected, "cancelled", async |job| session.service.cancel(job).await).await
+                each(session, &selected, "cancelled", async |job| Ok(session.service.cancel(job).await?)).await
             }
             Self::Retry(args) => {
                 let selected = args.resolve(session, &UNDONE).await?;
+                let mut patience = Patience::new(session, false);
                 let retry = async |job| {
-                    let new = session.service.retry(job, None).await?;
-                    // What can't be written here can't be told either; the job is there all the same.
-                    let _ = write(&format!("{new}\n"));
-                    Ok(())
+                    let key = uuid::Uuid::new_v4().to_string();
+                    let new = patience.call(async |service| service.retry(job, Some(key.clone())).await).await?;
+                    write(&format!("{new}\n"))
                 };
                 each(session, &selected, "submitted again", retry).await
             }
             Self::Forget(args) => {
                 let selected = args.resolve(session, &ENDED).await?;
-                each(session, &selected, "forgotten", async |job| session.service.forget(job).await).await
+                each(session, &selected, "forgotten", async |job| Ok(session.service.forget(job).await?)).await
             }
         }
     }
@@ -190,7 +191,7 @@ async fn each(
     session: &Session,
     selected: &Selected,
     done: &str,
-    act: impl AsyncFn(JobId) -> Result<(), ServiceError>,
+    mut act: impl AsyncFnMut(JobId) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (mut count, mut worst) = (0_u64, None);
     for &job in &selected.jobs {
@@ -201,7 +202,7 @@ async fn each(
         };
         match acted {
             Ok(()) => count += 1,
-            Err(error) => worsen(session, &mut worst, error.into(), selected.several.then_some(job)),
+            Err(failure) => worsen(session, &mut worst, failure, selected.several.then_some(job)),
         }
     }
     if selected.several && !session.ui.quiet {
