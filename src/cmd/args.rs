@@ -4,11 +4,13 @@ use crate::cmd::{Context, parse};
 use crate::failure::Failure;
 use crate::output::Format;
 use clap::{Args, ValueEnum};
-use quipu_shared::spec::{ColumnType, FunctionSet, OnError, Reduction, Scalar, SymbolPolicy};
+use quipu_shared::spec::{
+    ColumnType, FunctionSet, JobKind, JobSpec, OnError, QueueOptions, Reduction, RowFormat, Scalar, SymbolPolicy,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a formula sees, and how long its job may take.
+/// What a formula sees.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Formula")]
 pub(crate) struct FormulaArgs {
@@ -25,7 +27,12 @@ pub(crate) struct FormulaArgs {
     /// Allow only these functions
     #[arg(long, value_name = "SET", default_value = "all")]
     functions: FunctionsArg,
+}
 
+/// What a job is called, and how it stands among others.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Job")]
+pub(crate) struct JobArgs {
     /// Give up after this time, such as 90s, 5m, 1h30m (exit code 124)
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     deadline: Option<Duration>,
@@ -33,6 +40,27 @@ pub(crate) struct FormulaArgs {
     /// Name the job for `quipu job list`
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+
+    /// Mark the job for selecting it; repeats
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse::label)]
+    labels: Vec<(String, String)>,
+
+    /// Serve the job before those of lower priority: -100 to 100
+    #[arg(
+        long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = parse::priority
+    )]
+    priority: i8,
+
+    /// Never make a second job of this key: with the same command it is the same job, with another it is refused
+    ///
+    /// Without it, each command has a key of its own, which keeps a lost connection from making two jobs. Where a
+    /// command makes several jobs, the second has -2 behind its key, and so on.
+    #[arg(long, value_name = "KEY", value_parser = parse::idempotency_key)]
+    idempotency_key: Option<String>,
+
+    /// Don't wait for a place where the cluster has too many jobs (exit code 75)
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 /// The list of `--vars-only`, as one value for clap.
@@ -71,7 +99,9 @@ impl FormulaArgs {
             },
         }
     }
+}
 
+impl JobArgs {
     /// How long the job may run.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.deadline
@@ -85,6 +115,55 @@ impl FormulaArgs {
     /// The job's name.
     pub(crate) fn name(&self) -> Option<String> {
         self.name.clone()
+    }
+
+    /// Where the job stands among others.
+    pub(crate) fn queue(&self) -> Result<QueueOptions, Failure> {
+        Ok(QueueOptions { labels: parse::labels(&self.labels)?, priority: self.priority, ..QueueOptions::default() })
+    }
+
+    /// The key of the command's job of this number, from 1.
+    pub(crate) fn key(&self, number: u64) -> String {
+        match (&self.idempotency_key, number) {
+            (None, _) => uuid::Uuid::new_v4().to_string(),
+            (Some(key), 1) => key.clone(),
+            (Some(key), _) => format!("{key}-{number}"),
+        }
+    }
+}
+
+/// What `map`, `sweep` and `sample` take beside where their rows come from.
+#[derive(Debug, Args)]
+pub(crate) struct RowJobArgs {
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    formula: FormulaArgs,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+}
+
+impl RowJobArgs {
+    /// Finds wrong options before anything is started.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.formula.bindings()?;
+        self.job.queue().map(drop)
+    }
+
+    /// The job over these rows, which are written in this form.
+    pub(crate) fn spec(&self, kind: JobKind, format: RowFormat) -> Result<JobSpec, Failure> {
+        Ok(JobSpec {
+            kind,
+            bindings: self.formula.bindings()?,
+            symbols: self.formula.symbols(),
+            on_error: self.rows.on_error(),
+            reductions: self.rows.reductions(),
+            exact: self.rows.exact,
+            format,
+            deadline_ms: self.job.deadline_ms(),
+            name: self.job.name(),
+            queue: self.job.queue()?,
+        })
     }
 }
 

@@ -14,10 +14,15 @@ const COMMANDS: [&str; 4] = ["eval", "map", "sweep", "sample"];
 /// Marks what begins with a hyphen and is no option of the command.
 pub(crate) fn mark_formulas(arguments: impl IntoIterator<Item = OsString>, root: &clap::Command) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = arguments.iter().position(|a| COMMANDS.iter().any(|c| a == c));
-    let Some((at, command)) = command.and_then(|at| Some((at, root.find_subcommand(&arguments[at])?))) else {
-        return arguments;
+    let Some(at) = arguments.iter().position(|a| COMMANDS.iter().any(|c| a == c)) else { return arguments };
+    // `job list --name eval` has the word, but not the command.
+    let outer = arguments[..at].iter().skip(1).find_map(|a| root.find_subcommand(a));
+    let parent = match outer {
+        None => root,
+        Some(outer) if outer.get_name() == "submit" => outer,
+        Some(_) => return arguments,
     };
+    let Some(command) = parent.find_subcommand(&arguments[at]) else { return arguments };
     let options = || command.get_arguments().chain(root.get_arguments());
     let is_short = |c: char| c == 'h' || c == 'V' || options().any(|option| option.get_short() == Some(c));
     for argument in arguments[at + 1..].iter_mut().take_while(|a| *a != "--") {
@@ -72,6 +77,8 @@ mod tests {
             assert_eq!(marked(&["quipu", "eval", argument]), [false, false, formula], "{argument}");
         }
         assert!(marked(&["quipu", "-q", "sweep", "-x", "--over", "x=1"])[3]);
+        assert_eq!(marked(&["quipu", "submit", "eval", "-2", "-q"]), [false, false, false, true, false]);
+        assert_eq!(marked(&["quipu", "submit", "sweep", "-x", "--cron", "x"])[3..], [true, false, false]);
     }
 
     #[test]
@@ -79,6 +86,7 @@ mod tests {
         assert_eq!(marked(&["quipu", "eval", "--", "-2"]), [false; 4]);
         assert_eq!(marked(&["quipu", "job", "show", "-2"]), [false; 4]);
         assert_eq!(marked(&["quipu", "-2"]), [false; 2]);
+        assert_eq!(marked(&["quipu", "job", "list", "--name", "eval", "-n", "5"]), [false; 7]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `quipu eval`: a formula, or a batch of them.
 
-use crate::cmd::args::{FormulaArgs, OutputArgs};
+use crate::cmd::args::{FormulaArgs, JobArgs, OutputArgs};
 use crate::cmd::formulas::FormulaReader;
-use crate::cmd::{Context, Session, argv, runner};
+use crate::cmd::runner::{self, Submission};
+use crate::cmd::{Context, Session, argv};
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 use crate::output::destination::Destination;
@@ -32,6 +33,15 @@ Examples:
 With -O ndjson a line is {\"index\":0,\"type\":\"int\",\"value\":16} or
 {\"index\":3,\"error\":{\"code\":\"..\",\"message\":\"..\",\"line\":1,\"column\":4}}.")]
 pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    job: EvalJob,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is evaluated.
+#[derive(Debug, Args)]
+pub(crate) struct EvalJob {
     /// Formulas
     #[arg(value_name = "EXPR", required_unless_present = "file", conflicts_with = "file", value_parser = argv::formula)]
     formulas: Vec<String>,
@@ -43,22 +53,23 @@ pub(crate) struct EvalArgs {
     file: Option<PathBuf>,
 
     #[command(flatten)]
-    common: FormulaArgs,
+    formula: FormulaArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) job: JobArgs,
 }
 
 impl EvalArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let format = self.output.format_or(context, Format::Plain)?.for_text("values of formulas")?;
-        let bindings = self.common.bindings()?;
-        let alone = self.formulas.len() == 1;
-        let mut batch = Batch::open(self.formulas, self.file.as_deref())?;
+        self.job.check()?;
+        let alone = self.job.formulas.len() == 1;
+        let mut batch = self.job.batch()?;
         let session = Session::open(context).await?;
         let mut out = Destination::open(self.output.output.as_deref())?;
         session.signals.leftover(out.temporary());
         let mut writer = ByLine::new(EvalWriter::new(format, alone, Box::new(io::stderr()), context.ui.colour));
-        let deadline = self.common.deadline().map(|time| Instant::now() + time);
+        let mut jobs = 0;
+        let deadline = self.job.job.deadline().map(|time| Instant::now() + time);
         loop {
             let items = tokio::select! {
                 biased;
@@ -81,26 +92,47 @@ impl EvalArgs {
                 writer.finish(&mut out).map_err(|error| out.failure(&error))?;
                 continue;
             }
-            let spec = JobSpec {
-                kind: JobKind::Eval { formulas },
-                bindings: bindings.clone(),
-                symbols: self.common.symbols(),
-                // Formulas fail one by one, and each has its own line for it.
-                on_error: OnError::Null,
-                reductions: Vec::new(),
-                exact: false,
-                format: RowFormat::Ndjson,
-                deadline_ms: deadline.map(left_ms).transpose()?,
-                name: self.common.name(),
-                queue: Default::default(),
-            };
+            let mut spec = self.job.spec(formulas)?;
+            spec.deadline_ms = deadline.map(left_ms).transpose()?;
+            jobs += 1;
+            let submission = Submission { spec, key: self.job.job.key(jobs), no_wait: self.job.job.no_wait };
             let progress = context.ui.progress(out.is_stdout());
-            runner::run(&session, spec, &mut writer, &mut out, progress).await?;
+            runner::run(&session, submission, &mut writer, &mut out, progress).await?;
         }
         let mut writer = writer.into_inner();
         writer.end(&mut out).map_err(|error| out.failure(&error))?;
         out.commit()?;
         writer.verdict()
+    }
+}
+
+impl EvalJob {
+    /// Finds wrong options before anything is started.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.formula.bindings()?;
+        self.job.queue().map(drop)
+    }
+
+    /// The formulas.
+    pub(crate) fn batch(&self) -> Result<Batch, Failure> {
+        Batch::open(self.formulas.clone(), self.file.as_deref())
+    }
+
+    /// A job of some of them.
+    pub(crate) fn spec(&self, formulas: Vec<String>) -> Result<JobSpec, Failure> {
+        Ok(JobSpec {
+            kind: JobKind::Eval { formulas },
+            bindings: self.formula.bindings()?,
+            symbols: self.formula.symbols(),
+            // Formulas fail one by one, and each has its own line for it.
+            on_error: OnError::Null,
+            reductions: Vec::new(),
+            exact: false,
+            format: RowFormat::Ndjson,
+            deadline_ms: self.job.deadline_ms(),
+            name: self.job.name(),
+            queue: self.job.queue()?,
+        })
     }
 }
 
@@ -115,7 +147,7 @@ fn left_ms(at: Instant) -> Result<u64, Failure> {
 }
 
 /// Where formulas come from.
-enum Batch {
+pub(crate) enum Batch {
     /// The command line; taken once.
     Arguments(Vec<Item>),
     /// A file; `None` while it is being read.
@@ -138,7 +170,7 @@ impl Batch {
     }
 
     /// The formulas of the next job; empty at the end.
-    async fn next(&mut self) -> Result<Vec<Item>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Item>, Failure> {
         match self {
             Self::Arguments(items) => Ok(std::mem::take(items)),
             Self::File { reader, name } => {

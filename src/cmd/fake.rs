@@ -8,12 +8,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
-use quipu_shared::service::{ScheduleChange, ScheduleView, JobQuery, 
-    ErrorKind, JobService, JobState, JobView, NodeView, ServiceError, ShardCounts, SubmitRequest, Upload,
+use quipu_shared::service::{
+    ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
+    ShardCounts, SubmitRequest, Upload,
 };
-use quipu_shared::spec::{ScheduleSpec, ResultFormat};
+use quipu_shared::spec::{ResultFormat, ScheduleSpec};
 use quipu_shared::telemetry::TraceParent;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -30,6 +31,13 @@ pub(crate) struct FakeCluster {
     cancelled: watch::Sender<bool>,
     submit_error: Option<ServiceError>,
     pub(crate) streaming: Arc<AtomicBool>,
+    /// Jobs that are there, by number from 1; empty where every number is a job.
+    jobs: Mutex<Vec<JobView>>,
+    /// So many more submits are told to try again.
+    pub(crate) busy: AtomicU64,
+    /// What was done with jobs: `cancel 3`.
+    pub(crate) done: Mutex<Vec<String>>,
+    schedules: Mutex<Vec<ScheduleView>>,
 }
 
 impl FakeCluster {
@@ -43,7 +51,35 @@ impl FakeCluster {
             cancelled: watch::channel(false).0,
             submit_error: None,
             streaming: Arc::default(),
+            jobs: Mutex::default(),
+            busy: AtomicU64::new(0),
+            done: Mutex::default(),
+            schedules: Mutex::default(),
         }
+    }
+
+    /// So many jobs that have succeeded.
+    pub(crate) fn with_jobs(count: u64) -> Self {
+        let jobs = (1..=count).map(|id| view(JobId(id))).collect();
+        Self { jobs: Mutex::new(jobs), ..Self::with(Vec::new()) }
+    }
+
+    /// Changes a job.
+    pub(crate) fn change(&self, job: usize, change: impl FnOnce(&mut JobView)) {
+        change(&mut self.jobs.lock().unwrap()[job - 1]);
+    }
+
+    fn find(&self, id: JobId) -> Result<JobView, ServiceError> {
+        let jobs = self.jobs.lock().unwrap();
+        if jobs.is_empty() {
+            return Ok(JobView { rows_failed: self.rows_failed, ..view(id) });
+        }
+        jobs.iter().find(|job| job.id == id).cloned().ok_or_else(|| error(ErrorKind::NotFound, "there is no such job"))
+    }
+
+    fn ended(&self, id: JobId) -> Result<JobView, ServiceError> {
+        let job = self.find(id)?;
+        if job.state.is_final() { Ok(job) } else { Err(error(ErrorKind::Conflict, "the job has not ended")) }
     }
 
     /// Jobs that run until they are cancelled.
@@ -90,47 +126,74 @@ pub(crate) fn session(cluster: Arc<FakeCluster>) -> (watch::Sender<bool>, Sessio
     )
 }
 
+/// A job that has succeeded.
+pub(crate) fn view(id: JobId) -> JobView {
+    JobView {
+        id,
+        kind: "sweep".into(),
+        name: None,
+        format: ResultFormat::Csv,
+        state: JobState::Succeeded,
+        submitted_at_ms: 0,
+        elapsed_ms: 1,
+        rows_total: Some(10),
+        rows_done: 10,
+        rows_failed: 0,
+        row_errors: Vec::new(),
+        shards: ShardCounts::default(),
+        error: None,
+        traceparent: None,
+        labels: Default::default(),
+        priority: 0,
+        after: Vec::new(),
+        not_before_ms: None,
+        ended_at_ms: None,
+        retries: 0,
+        retry_of: None,
+        schedule: None,
+    }
+}
+
 #[async_trait]
 impl JobService for FakeCluster {
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
         self.submitted.lock().unwrap().push(request);
-        self.submit_error.clone().map_or(Ok(JobId(1)), Err)
+        if let Some(error) = &self.submit_error {
+            return Err(error.clone());
+        }
+        if self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(ServiceError { retry_after_s: Some(0), ..error(ErrorKind::Busy, "the queue is full") });
+        }
+        let mut jobs = self.jobs.lock().unwrap();
+        let id = JobId(jobs.len() as u64 + 1);
+        jobs.push(JobView { rows_failed: self.rows_failed, ..view(id) });
+        Ok(id)
     }
 
-    async fn cancel(&self, _job: JobId) -> Result<(), ServiceError> {
+    async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
+        self.find(job)?;
+        self.done.lock().unwrap().push(format!("cancel {job}"));
         self.cancelled.send_replace(true);
         Ok(())
     }
 
     async fn job(&self, id: JobId) -> Result<JobView, ServiceError> {
-        Ok(JobView {
-            id,
-            kind: "sweep".into(),
-            name: None,
-            format: ResultFormat::Csv,
-            state: JobState::Succeeded,
-            submitted_at_ms: 0,
-            elapsed_ms: 1,
-            rows_total: Some(10),
-            rows_done: 10,
-            rows_failed: self.rows_failed,
-            row_errors: Vec::new(),
-            shards: ShardCounts::default(),
-            error: None,
-            traceparent: None,
-            labels: Default::default(),
-            priority: 0,
-            after: Vec::new(),
-            not_before_ms: None,
-            ended_at_ms: None,
-            retries: 0,
-            retry_of: None,
-            schedule: None,
-        })
+        self.find(id)
     }
 
-    async fn jobs(&self, _query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
-        Ok(Vec::new())
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        let mut jobs = self.jobs.lock().unwrap().clone();
+        if query.newest_first {
+            jobs.reverse();
+        }
+        let fits = |job: &JobView| {
+            let behind = query.after.is_none_or(|after| (job.id < after) == query.newest_first && job.id != after);
+            behind
+                && (query.states.is_empty() || query.states.contains(&job.state))
+                && query.labels.iter().all(|(key, value)| job.labels.get(key) == Some(value))
+                && (query.name.is_none() || job.name == query.name)
+        };
+        Ok(jobs.into_iter().filter(fits).take(query.limit).collect())
     }
 
     async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
@@ -164,6 +227,7 @@ impl JobService for FakeCluster {
     async fn drain(&self, _node: NodeId) -> Result<(), ServiceError> {
         Ok(())
     }
+
     async fn submit_batch(
         &self,
         requests: Vec<SubmitRequest>,
@@ -175,35 +239,63 @@ impl JobService for FakeCluster {
         Ok(answers)
     }
 
-    async fn retry(&self, _job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn retry(&self, job: JobId, _idempotency_key: Option<String>) -> Result<JobId, ServiceError> {
+        let old = self.ended(job)?;
+        self.done.lock().unwrap().push(format!("retry {job}"));
+        let mut jobs = self.jobs.lock().unwrap();
+        let id = JobId(jobs.len() as u64 + 1);
+        jobs.push(JobView { id, retry_of: Some(job), ..old });
+        Ok(id)
     }
 
-    async fn forget(&self, _job: JobId) -> Result<(), ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn forget(&self, job: JobId) -> Result<(), ServiceError> {
+        self.ended(job)?;
+        self.done.lock().unwrap().push(format!("forget {job}"));
+        self.jobs.lock().unwrap().retain(|view| view.id != job);
+        Ok(())
     }
 
-    async fn explain(&self, _job: JobId) -> Result<Vec<String>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+    async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
+        Ok(vec![format!("job {job} is {}", self.find(job)?.state.name())])
     }
 
     async fn add_schedule(
         &self,
-        _spec: ScheduleSpec,
+        spec: ScheduleSpec,
         _idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        let mut schedules = self.schedules.lock().unwrap();
+        let view = ScheduleView {
+            id: ScheduleId(schedules.len() as u64 + 1),
+            spec,
+            paused: false,
+            next_at_ms: None,
+            last_at_ms: None,
+            last_job: None,
+            runs: 0,
+            missed: 0,
+        };
+        schedules.push(view.clone());
+        Ok(view)
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleView>, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        Ok(self.schedules.lock().unwrap().clone())
     }
 
     async fn change_schedule(
         &self,
-        _schedule: ScheduleId,
-        _change: ScheduleChange,
+        schedule: ScheduleId,
+        change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
-        Err(ServiceError { kind: ErrorKind::Internal, code: "unsupported".into(), message: "not here".into(), place: None, retry_after_s: None })
+        let mut schedules = self.schedules.lock().unwrap();
+        let at = schedules.iter().position(|view| view.id == schedule);
+        let at = at.ok_or_else(|| error(ErrorKind::NotFound, "there is no such schedule"))?;
+        match change {
+            ScheduleChange::Pause => schedules[at].paused = true,
+            ScheduleChange::Resume => schedules[at].paused = false,
+            ScheduleChange::Remove => return Ok(schedules.remove(at)),
+        }
+        Ok(schedules[at].clone())
     }
 }

@@ -1,12 +1,12 @@
 //! `quipu map`: a formula over each row of a table.
 
-use crate::cmd::args::{FormulaArgs, OutputArgs, RowArgs};
+use crate::cmd::args::{OutputArgs, RowJobArgs};
 use crate::cmd::input::{InputArgs, Table};
 use crate::cmd::rows::Plan;
 use crate::cmd::{Context, Session, argv};
 use crate::failure::Failure;
 use clap::Args;
-use quipu_shared::spec::JobKind;
+use quipu_shared::spec::{JobKind, JobSpec, RowFormat};
 
 /// Compute a formula for each row of a table
 ///
@@ -23,6 +23,15 @@ Examples:
 
 A file named by --output is replaced; until the job has succeeded, what stands there stays.")]
 pub(crate) struct MapArgs {
+    #[command(flatten)]
+    job: MapJob,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is mapped.
+#[derive(Debug, Args)]
+pub(crate) struct MapJob {
     /// Computed for each row
     #[arg(value_parser = argv::formula)]
     formula: String,
@@ -34,27 +43,32 @@ pub(crate) struct MapArgs {
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
-    rows: RowArgs,
-    #[command(flatten)]
-    common: FormulaArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) common: RowJobArgs,
 }
 
 impl MapArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let plan = Plan::new(context, &self.common, &self.rows, self.output)?;
+        let plan = Plan::new(context, &self.job.common, self.output)?;
         let session = Session::open(context).await?;
-        let table = Table::open(&session, &self.input, &self.rows.column).await?;
-        table.tell(&session, self.input.verbose);
-        let kind = JobKind::Map {
-            formula: self.formula,
-            condition: self.condition,
-            name: self.rows.column.clone(),
-            schema: table.schema.clone(),
-            input: table.hand_over(&session).await?,
-        };
         // The table, which may be a temporary file, lives until the job has ended.
-        plan.run(&session, kind).await
+        let (spec, _table) = self.job.spec(&session, plan.rows()).await?;
+        plan.run(&session, spec, &self.job.common.job).await
+    }
+}
+
+impl MapJob {
+    /// The job, its rows written in this form, and the table that it reads.
+    pub(crate) async fn spec(&self, session: &Session, format: RowFormat) -> Result<(JobSpec, Table), Failure> {
+        let column = &self.common.rows.column;
+        let table = Table::open(session, &self.input, column).await?;
+        table.tell(session, self.input.verbose);
+        let kind = JobKind::Map {
+            formula: self.formula.clone(),
+            condition: self.condition.clone(),
+            name: column.clone(),
+            schema: table.schema.clone(),
+            input: table.hand_over(session).await?,
+        };
+        Ok((self.common.spec(kind, format)?, table))
     }
 }

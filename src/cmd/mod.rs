@@ -17,13 +17,19 @@ mod master;
 mod node;
 mod notes;
 mod parse;
+mod patience;
+mod queue;
 mod rows;
 mod runner;
 mod sample;
+mod schedule;
 mod secret;
+mod select;
 mod serve;
 mod signals;
 mod status;
+mod submit;
+mod submit_many;
 mod sweep;
 mod up;
 mod worker;
@@ -67,11 +73,11 @@ Exit codes:
     0  done
     1  a row failed, or one of several formulas
     2  the command line is wrong
-   65  the one formula does not parse or is refused, or data is not what it says
-   66  an input is missing
+   65  the one formula does not parse or is refused, data is not what it says, or a job is not in the right state
+   66  an input is missing, or there is no such job
    69  no master can be reached
    70  a defect, or trouble of this machine
-   75  over a limit: try again
+   75  over a limit, and not to wait (--no-wait): try again
    77  not allowed
    78  the configuration is wrong
   124  the deadline passed
@@ -201,9 +207,15 @@ enum Command {
     Sample(sample::SampleArgs),
     /// Show how a formula is evaluated, and what it costs
     Explain(explain::ExplainArgs),
+    /// Hand a job over to a cluster and return at once
+    #[command(subcommand)]
+    Submit(submit::SubmitCommand),
     /// List, watch and end jobs of a cluster
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// List, pause and remove recurring jobs
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// List and drain nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -233,7 +245,9 @@ impl Command {
             Self::Sweep(args) => args.run(context).await,
             Self::Sample(args) => args.run(context).await,
             Self::Explain(args) => args.run(context),
+            Self::Submit(command) => command.run(context).await,
             Self::Job(command) => command.run(context).await,
+            Self::Schedule(command) => command.run(context).await,
             Self::Node(command) => command.run(context).await,
             Self::Status(args) => args.run(context).await,
             Self::Master(args) => args.run(context).await,

@@ -2,7 +2,10 @@
 //! `quipu_shared`; here is what only a command line has.
 
 use crate::cmd::args::{Reductions, VarsOnly};
+use crate::cmd::argv;
+use crate::failure::Failure;
 use quipu_shared::spec::{Axis, ColumnType, Draw, Scalar};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +82,39 @@ pub(crate) fn delimiter(text: &str) -> Result<u8, String> {
     }
 }
 
+/// `key=value`.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE, such as team=pricing".into()),
+    }
+}
+
+/// Labels by their keys; each key has one value.
+pub(crate) fn labels(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in pairs {
+        if labels.insert(key.clone(), value.clone()).is_some_and(|earlier| earlier != *value) {
+            return Err(Failure::usage(format!("label {key} is given twice, with two values")));
+        }
+    }
+    Ok(labels)
+}
+
+/// -100 to 100. A negative one has the mark of a formula.
+pub(crate) fn priority(text: &str) -> Result<i8, String> {
+    let Ok(text) = argv::formula(text);
+    match text.parse::<i8>() {
+        Ok(priority) if (-100..=100).contains(&priority) => Ok(priority),
+        _ => Err("write a whole number from -100 to 100".into()),
+    }
+}
+
+/// A key that fits a header.
+pub(crate) fn idempotency_key(text: &str) -> Result<String, String> {
+    quipu_shared::api::check_idempotency_key(text).map(|()| text.to_owned()).map_err(|error| error.message)
+}
+
 /// A name that a formula can use.
 fn variable(text: &str) -> Result<String, String> {
     let name = text.trim();
@@ -150,6 +186,24 @@ mod tests {
         }
         for text in ["", "s", "5", "1y", "-1s", "0", "0ms", "1e3s", "1h x", "9999999999999999999999d", "1.2.3s"] {
             assert_eq!(duration(text).is_ok(), text == "5", "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_have_one_value() {
+        assert_eq!(label("k=v=w"), Ok(("k".into(), "v=w".into())));
+        assert_eq!(label("k="), Ok(("k".into(), String::new())));
+        assert!(label("k").is_err() && label("=v").is_err());
+        let pair = |value: &str| ("k".to_owned(), value.to_owned());
+        assert_eq!(labels(&[pair("v"), pair("v")]).unwrap().len(), 1);
+        assert!(labels(&[pair("v"), pair("w")]).unwrap_err().message.contains("label k"));
+    }
+
+    #[test]
+    fn priorities_are_bounded_and_may_be_negative() {
+        assert_eq!((priority("-100"), priority("\u{1}-5"), priority("100")), (Ok(-100), Ok(-5), Ok(100)));
+        for text in ["101", "-101", "", "1.5", "high", "999"] {
+            assert!(priority(text).is_err(), "{text}");
         }
     }
 

@@ -1,76 +1,56 @@
 //! What `map`, `sweep` and `sample` have in common: rows or their reductions go to the output.
 
-use crate::cmd::args::{FormulaArgs, OutputArgs, RowArgs};
-use crate::cmd::{Context, Session, runner};
+use crate::cmd::args::{JobArgs, OutputArgs, RowJobArgs};
+use crate::cmd::runner::{self, Submission};
+use crate::cmd::{Context, Session};
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::output::destination::Destination;
 use crate::output::encoder::for_rows;
 use crate::output::reductions::for_reductions;
-use quipu_shared::spec::{JobKind, JobSpec, OnError, Reduction, Scalar, SymbolPolicy};
+use quipu_shared::spec::{JobSpec, RowFormat};
 
-/// What is known of the job before its rows are.
+/// Where the job's output goes.
 pub(crate) struct Plan {
-    spec: SpecRest,
     format: Format,
     output: OutputArgs,
 }
 
-struct SpecRest {
-    bindings: Vec<(String, Scalar)>,
-    symbols: SymbolPolicy,
-    on_error: OnError,
-    reductions: Vec<Reduction>,
-    exact: bool,
-    deadline_ms: Option<u64>,
-    name: Option<String>,
-}
-
 impl Plan {
     /// Finds wrong options before anything is started.
-    pub(crate) fn new(
-        context: &Context,
-        formula: &FormulaArgs,
-        rows: &RowArgs,
-        output: OutputArgs,
-    ) -> Result<Self, Failure> {
-        let reductions = rows.reductions();
-        let otherwise = match (reductions.is_empty(), context.ui.stdout_terminal && output.file().is_none()) {
-            (true, _) => Format::Csv,
-            (false, true) => Format::Table,
-            (false, false) => Format::Json,
+    pub(crate) fn new(context: &Context, job: &RowJobArgs, output: OutputArgs) -> Result<Self, Failure> {
+        job.check()?;
+        let reduced = !job.rows.reductions().is_empty();
+        let otherwise = match (reduced, context.ui.stdout_terminal && output.file().is_none()) {
+            (false, _) => Format::Csv,
+            (true, true) => Format::Table,
+            (true, false) => Format::Json,
         };
         let mut format = output.format_or(context, otherwise)?;
-        if !reductions.is_empty() {
+        if reduced {
             format = format.for_text("reductions")?;
         }
         if format.rows().is_columnar() && output.file().is_none() && context.ui.stdout_terminal {
             return Err(Failure::usage("a file in columns is not for a terminal").hint("name a file with --output"));
         }
-        let spec = SpecRest {
-            bindings: formula.bindings()?,
-            symbols: formula.symbols(),
-            on_error: rows.on_error(),
-            reductions,
-            exact: rows.exact,
-            deadline_ms: formula.deadline_ms(),
-            name: formula.name(),
-        };
-        Ok(Self { spec, format, output })
+        Ok(Self { format, output })
     }
 
-    /// Runs the job over these rows. The output stands complete or not at all.
-    pub(crate) async fn run(self, session: &Session, kind: JobKind) -> Result<(), Failure> {
-        let Self { spec, format, output } = self;
-        let SpecRest { bindings, symbols, on_error, reductions, exact, deadline_ms, name } = spec;
-        let reduced = !reductions.is_empty();
-        let rows = format.rows();
-        let spec = JobSpec { kind, bindings, symbols, on_error, reductions, exact, format: rows, deadline_ms, name, queue: Default::default() };
+    /// The form in which the job writes its rows.
+    pub(crate) fn rows(&self) -> RowFormat {
+        self.format.rows()
+    }
+
+    /// Runs the job. The output stands complete or not at all.
+    pub(crate) async fn run(self, session: &Session, spec: JobSpec, job: &JobArgs) -> Result<(), Failure> {
+        let Self { format, output } = self;
+        let reduced = !spec.reductions.is_empty();
         let mut encoder = if reduced { for_reductions(format) } else { for_rows(format) };
         let mut out = Destination::open(output.output.as_deref())?;
         session.signals.leftover(out.temporary());
         let progress = session.ui.progress(!reduced && out.is_stdout());
-        let job = runner::run(session, spec, encoder.as_mut(), &mut out, progress).await?;
+        let submission = Submission { spec, key: job.key(1), no_wait: job.no_wait };
+        let job = runner::run(session, submission, encoder.as_mut(), &mut out, progress).await?;
         out.commit()?;
         runner::failed_rows(&job)
     }

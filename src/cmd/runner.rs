@@ -1,5 +1,6 @@
 //! Runs one job to its end: submit, show progress, write results, cancel on Ctrl-C or when nobody reads them.
 
+use crate::cmd::patience::Patience;
 use crate::cmd::{Session, notes};
 use crate::failure::{Exit, Failure};
 use crate::output::destination::Destination;
@@ -16,30 +17,39 @@ use std::time::Duration;
 /// A job that nobody will read is given this long to hear that it is cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Submits `spec`, writes its results through `encoder` and returns the job as it ended.
+/// A job to be submitted.
+pub(crate) struct Submission {
+    /// The job.
+    pub(crate) spec: JobSpec,
+    /// Its idempotency key.
+    pub(crate) key: String,
+    /// Whether a busy cluster is a failure at once.
+    pub(crate) no_wait: bool,
+}
+
+impl Submission {
+    /// The request, in the trace of the command.
+    pub(crate) fn request(self, session: &Session) -> SubmitRequest {
+        let Self { spec, key, no_wait: _ } = self;
+        SubmitRequest { spec, traceparent: Some(session.traceparent.clone()), idempotency_key: Some(key) }
+    }
+}
+
+/// Submits a job, writes its results through `encoder` and returns the job as it ended.
 pub(crate) async fn run(
     session: &Session,
-    spec: JobSpec,
+    submission: Submission,
     encoder: &mut dyn Encoder,
     out: &mut Destination,
     progress: Progress,
 ) -> Result<JobView, Failure> {
-    let service = &session.service;
     if session.ui.takes_notes() {
-        for note in notes::notes(&spec) {
+        for note in notes::notes(&submission.spec) {
             session.note(format_args!("note: {note}"));
         }
     }
-    let request = SubmitRequest {
-        spec,
-        traceparent: Some(session.traceparent.clone()),
-        idempotency_key: Some(uuid::Uuid::new_v4().to_string()),
-    };
-    let job = tokio::select! {
-        biased;
-        () = session.signals.first() => return Err(interrupted()),
-        job = service.submit(request) => job?,
-    };
+    let mut patience = Patience::new(session, submission.no_wait);
+    let job = patience.submit(submission.request(session)).await?;
     follow(session, job, encoder, out, progress, OnInterrupt::Cancel).await
 }
 
@@ -216,13 +226,17 @@ mod tests {
         }
     }
 
+    fn submission() -> Submission {
+        Submission { spec: spec(), key: "k".into(), no_wait: true }
+    }
+
     fn off() -> Progress {
         Progress::new(ProgressMode::Never, true, false, false)
     }
 
     async fn run_into(session: &Session, path: &Path) -> Result<JobView, Failure> {
         let mut out = Destination::open(Some(path))?;
-        let job = run(session, spec(), for_rows(Format::Csv).as_mut(), &mut out, off()).await?;
+        let job = run(session, submission(), for_rows(Format::Csv).as_mut(), &mut out, off()).await?;
         out.commit()?;
         Ok(job)
     }
@@ -241,7 +255,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "x,result\n1,1\n");
         let submitted = cluster.submitted.lock().unwrap();
         assert!(submitted[0].traceparent.as_deref().is_some_and(|t| t.len() == 55), "{submitted:?}");
-        assert!(submitted[0].idempotency_key.is_some());
+        assert_eq!(submitted[0].idempotency_key.as_deref(), Some("k"));
         assert!(!cluster.was_cancelled());
     }
 
@@ -308,7 +322,7 @@ mod tests {
         let cluster = Arc::new(FakeCluster::endless(vec![rows("x\n")]));
         let (_interrupt, session) = session(Arc::clone(&cluster));
         let mut out = Destination::open(Some(Path::new("/dev/null"))).unwrap();
-        let failure = run(&session, spec(), &mut Gone, &mut out, off()).await.unwrap_err();
+        let failure = run(&session, submission(), &mut Gone, &mut out, off()).await.unwrap_err();
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::BrokenPipe, ""));
         assert!(cluster.was_cancelled());
     }

@@ -1,11 +1,11 @@
 //! `quipu sample`: a formula over random draws.
 
-use crate::cmd::args::{FormulaArgs, OutputArgs, RowArgs};
+use crate::cmd::args::{OutputArgs, RowJobArgs};
 use crate::cmd::rows::Plan;
 use crate::cmd::{Context, Session, argv, parse};
 use crate::failure::Failure;
 use clap::Args;
-use quipu_shared::spec::{Draw, JobKind};
+use quipu_shared::spec::{Draw, JobKind, JobSpec, RowFormat};
 
 /// Compute a formula for many random draws
 ///
@@ -20,6 +20,15 @@ Examples:
   quipu sample 's * math::exp(z)' -n 1_000_000 --seed 3 -v s=100.0 --draw 'z=normal(0,0.2)' \\
       --reduce 'quantile(0.05),quantile(0.95)'")]
 pub(crate) struct SampleArgs {
+    #[command(flatten)]
+    job: SampleJob,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is drawn.
+#[derive(Debug, Args)]
+pub(crate) struct SampleJob {
     /// Computed for each draw
     #[arg(value_parser = argv::formula)]
     formula: String,
@@ -43,24 +52,28 @@ pub(crate) struct SampleArgs {
     seed: u64,
 
     #[command(flatten)]
-    rows: RowArgs,
-    #[command(flatten)]
-    common: FormulaArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) common: RowJobArgs,
 }
 
 impl SampleArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let plan = Plan::new(context, &self.common, &self.rows, self.output)?;
+        let plan = Plan::new(context, &self.job.common, self.output)?;
+        let spec = self.job.spec(plan.rows())?;
         let session = Session::open(context).await?;
+        plan.run(&session, spec, &self.job.common.job).await
+    }
+}
+
+impl SampleJob {
+    /// The job, its rows written in this form.
+    pub(crate) fn spec(&self, format: RowFormat) -> Result<JobSpec, Failure> {
         let kind = JobKind::Sample {
-            formula: self.formula,
-            name: self.rows.column.clone(),
+            formula: self.formula.clone(),
+            name: self.common.rows.column.clone(),
             rows: self.n,
             seed: self.seed,
-            draws: self.draws,
+            draws: self.draws.clone(),
         };
-        plan.run(&session, kind).await
+        self.common.spec(kind, format)
     }
 }

@@ -37,6 +37,8 @@ struct Status {
     slots: u64,
     leased: u64,
     rows_per_s: f64,
+    jobs_scheduled: u64,
+    jobs_waiting: u64,
     jobs_queued: u64,
     jobs_running: u64,
     jobs_succeeded: u64,
@@ -80,7 +82,9 @@ fn count(cluster: String, nodes: &[NodeView], jobs: &[JobView]) -> Status {
     }
     for job in jobs {
         match job.state {
-            JobState::Scheduled | JobState::Waiting | JobState::Queued => status.jobs_queued += 1,
+            JobState::Scheduled => status.jobs_scheduled += 1,
+            JobState::Waiting => status.jobs_waiting += 1,
+            JobState::Queued => status.jobs_queued += 1,
             JobState::Running => status.jobs_running += 1,
             JobState::Succeeded => status.jobs_succeeded += 1,
             JobState::Failed => status.jobs_failed += 1,
@@ -107,9 +111,15 @@ fn print(format: Format, s: &Status, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     writeln!(out, "\nslots    {} ({} shards leased, {} rows/s)", s.slots, s.leased, rate(s.rows_per_s))?;
+    write!(out, "jobs     ")?;
+    for (n, what) in [(s.jobs_scheduled, "scheduled"), (s.jobs_waiting, "waiting")] {
+        if n > 0 {
+            write!(out, "{n} {what}, ")?;
+        }
+    }
     writeln!(
         out,
-        "jobs     {} queued, {} running, {} succeeded, {} failed, {} cancelled",
+        "{} queued, {} running, {} succeeded, {} failed, {} cancelled",
         s.jobs_queued, s.jobs_running, s.jobs_succeeded, s.jobs_failed, s.jobs_cancelled
     )
 }

@@ -1,11 +1,11 @@
 //! `quipu sweep`: a formula over the cartesian product of axes.
 
-use crate::cmd::args::{FormulaArgs, OutputArgs, RowArgs};
+use crate::cmd::args::{OutputArgs, RowJobArgs};
 use crate::cmd::rows::Plan;
 use crate::cmd::{Context, Session, argv, parse};
 use crate::failure::Failure;
 use clap::Args;
-use quipu_shared::spec::{Axis, JobKind};
+use quipu_shared::spec::{Axis, JobKind, JobSpec, RowFormat};
 
 /// Compute a formula for each point of a grid
 ///
@@ -20,6 +20,15 @@ Examples:
   quipu sweep '1.0 / (x * x)' --over x=1:1000001:1 --reduce sum,variance --exact
   quipu sweep 'x % 7' --over x=0:1000000:1 --reduce 'histogram(0,7,7)' -o histogram.csv")]
 pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    job: SweepJob,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is swept.
+#[derive(Debug, Args)]
+pub(crate) struct SweepJob {
     /// Computed for each point
     #[arg(value_parser = argv::formula)]
     formula: String,
@@ -33,18 +42,22 @@ pub(crate) struct SweepArgs {
     axes: Vec<Axis>,
 
     #[command(flatten)]
-    rows: RowArgs,
-    #[command(flatten)]
-    common: FormulaArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) common: RowJobArgs,
 }
 
 impl SweepArgs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let plan = Plan::new(context, &self.common, &self.rows, self.output)?;
+        let plan = Plan::new(context, &self.job.common, self.output)?;
+        let spec = self.job.spec(plan.rows())?;
         let session = Session::open(context).await?;
-        let kind = JobKind::Sweep { formula: self.formula, name: self.rows.column.clone(), axes: self.axes };
-        plan.run(&session, kind).await
+        plan.run(&session, spec, &self.job.common.job).await
+    }
+}
+
+impl SweepJob {
+    /// The job, its rows written in this form.
+    pub(crate) fn spec(&self, format: RowFormat) -> Result<JobSpec, Failure> {
+        let (formula, name) = (self.formula.clone(), self.common.rows.column.clone());
+        self.common.spec(JobKind::Sweep { formula, name, axes: self.axes.clone() }, format)
     }
 }

@@ -192,6 +192,26 @@ mod tests {
     }
 
     #[test]
+    fn crash_before_the_commit_leaves_the_old_file_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        fs::write(&path, "old").unwrap();
+        let mut out = Destination::open(Some(&path)).unwrap();
+        out.write_all(b"new").unwrap();
+        out.flush().unwrap();
+        // A process that dies does not tidy up.
+        let left = out.temporary().unwrap();
+        std::mem::forget(out);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_to_string(left).unwrap(), "new");
+        // What is left behind is in nobody's way.
+        let mut again = Destination::open(Some(&path)).unwrap();
+        again.write_all(b"newer").unwrap();
+        again.commit().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "newer");
+    }
+
+    #[test]
     fn committed_output_replaces_and_keeps_the_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
