@@ -218,6 +218,14 @@ pub struct Master(pub Arc<MasterService>);
 
 #[async_trait]
 impl JobService for Master {
+    fn ready(&self) -> Result<(), ServiceError> {
+        self.0.disk.check()?;
+        if let Some(trouble) = self.0.store().trouble() {
+            return Err(store_error(trouble));
+        }
+        self.0.dispatcher().map(drop)
+    }
+
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
         one(self.0.accept(vec![(request, None)]).await?)
     }
