@@ -280,7 +280,9 @@ impl JobService for Master {
     }
 
     async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
-        self.0.list(&query)
+        let service = Arc::clone(&self.0);
+        let listed = tokio::task::spawn_blocking(move || service.list(&query)).await;
+        listed.unwrap_or_else(|panic| Err(error(ErrorKind::Internal, "list", format!("list the jobs: {panic}"))))
     }
 
     async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {

@@ -22,7 +22,7 @@ Examples:
       --secret-file /etc/quipu/secret --data-dir /var/lib/quipu
 
 Without --secret-file a secret is made in the state folder. Beyond loopback HTTP is served over TLS. The data folder
-holds uploads and results; jobs do not survive a restart of the master.";
+holds jobs, uploads and results; without --data-dir it is a temporary one, and jobs end with the master.";
 
 /// Run a master node
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub(crate) struct MasterArgs {
     #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
     node_id: Option<NodeId>,
 
-    /// Folder for uploads and results [default: a temporary one]
+    /// Folder for jobs, uploads and results [default: a temporary one, which goes with the master]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -122,6 +122,9 @@ impl MasterArgs {
             Some(_) => None,
             None => Some(tempfile::Builder::new().prefix("quipu-").tempdir().map_err(|error| failed(&error))?),
         };
+        if temporary.is_some() {
+            tracing::warn!("no data folder is given: jobs end with this master; --data-dir keeps them");
+        }
         let data_dir = config.cluster.data_dir.clone().or_else(|| Some(temporary.as_ref()?.path().to_owned()));
         let node = MasterNode::start(MasterNodeConfig {
             gossip: parts.gossip,

@@ -24,6 +24,8 @@ const JOBS_AT_ONCE: usize = 10_000;
 const BYTES_AT_ONCE: usize = 16 << 20;
 /// A longer line is no job.
 const LINE_BYTES_MAX: usize = 16 << 20;
+/// Refused jobs that are told of one by one; `-O ndjson` has them all.
+const REFUSALS_TOLD_MAX: u64 = 10;
 /// Lines of progress are this far apart.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -250,7 +252,7 @@ impl<'a> Many<'a> {
                 self.refused += 1;
                 let number = self.accepted + self.refused;
                 let failure = Failure::from(error);
-                if self.form == AnswerForm::Plain {
+                if self.form == AnswerForm::Plain && self.refused <= REFUSALS_TOLD_MAX {
                     self.session.ui.say(format_args!("error: job {number} of the input: {}", failure.message));
                 }
                 if self.worst.as_ref().is_none_or(|worst| (worst.exit as u8) < failure.exit as u8) {

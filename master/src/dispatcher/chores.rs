@@ -14,7 +14,8 @@ use quipu_shared::calendar::CronPattern;
 use quipu_shared::ids::{JobId, ScheduleId};
 use quipu_shared::service::{JobState, ServiceError};
 use quipu_shared::spec::ScheduleSpec;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 /// Changes of one kind that are made at once.
@@ -22,12 +23,18 @@ const BATCH_MAX: usize = 1_000;
 /// The clock is looked at this often at least: it may have been set.
 const PERIOD_MAX: Duration = Duration::from_secs(1);
 
+/// Uploads are looked through this often.
+const SWEEP_PERIOD: Duration = Duration::from_secs(600);
+/// An upload without a job is kept this long: its job may be on its way.
+const UPLOAD_KEPT_MIN: Duration = Duration::from_secs(3600);
+
 /// State of the chores.
 #[derive(Default)]
 pub(super) struct Chores {
     /// Whether some are under way.
     under_way: bool,
     timer: Option<AbortHandle>,
+    swept_at: Option<Instant>,
     schedules: Vec<Recurring>,
     /// When one of these is due.
     schedule_due_ms: Option<u64>,
@@ -47,6 +54,7 @@ impl DispatcherState {
         if self.chores.under_way {
             return;
         }
+        self.sweep_uploads();
         let now_ms = unix_ms();
         let kept_max = self.args.jobs_kept_max;
         let (due, overdue, outdated) = self.args.jobs.index(|index| {
@@ -55,7 +63,11 @@ impl DispatcherState {
         });
         for job in overdue {
             if !self.opening.contains_key(&job) {
-                let error = deadline_passed(job, 0);
+                let record = self.args.store().job(job).ok().flatten();
+                let deadline_ms = record.map_or(0, |record| {
+                    record.fixed.deadline_at_ms.unwrap_or(0).saturating_sub(record.fixed.submitted_at_ms)
+                });
+                let error = deadline_passed(job, deadline_ms);
                 self.end_unserved(job, JobState::Failed, error);
             }
         }
@@ -122,6 +134,19 @@ impl DispatcherState {
             }
         }
         (commands, submitted)
+    }
+
+    /// Removes uploads that no job reads, now and then. One that was just taken waits for its job.
+    fn sweep_uploads(&mut self) {
+        if self.chores.swept_at.is_some_and(|at| at.elapsed() < SWEEP_PERIOD) {
+            return;
+        }
+        self.chores.swept_at = Some(Instant::now());
+        let Some(uploads) = self.args.opener.uploads.clone() else { return };
+        let jobs = Arc::clone(&self.args.jobs);
+        tokio::task::spawn_blocking(move || {
+            uploads.sweep(UPLOAD_KEPT_MIN, |digest| jobs.index(|index| index.uses_upload(digest)));
+        });
     }
 
     /// What was due is done.

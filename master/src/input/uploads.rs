@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use quipu_shared::service::{ErrorKind, ServiceError, Upload};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 /// The folder of uploads.
@@ -29,6 +30,21 @@ impl Uploads {
         let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
         let path = self.folder.join(digest);
         (is_digest && path.is_file()).then_some(path)
+    }
+
+    /// Removes uploads that are older than `kept_min` and not in use, and what broken ones have left.
+    pub fn sweep(&self, kept_min: Duration, is_used: impl Fn(&str) -> bool) {
+        let Ok(files) = std::fs::read_dir(&self.folder) else { return };
+        for file in files.flatten() {
+            let age = file.metadata().and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
+            let used = file.file_name().to_str().is_some_and(&is_used);
+            if !used
+                && age.is_some_and(|age| age >= kept_min)
+                && let Err(error) = std::fs::remove_file(file.path())
+            {
+                tracing::warn!(error = %error, path = %file.path().display(), "remove an upload");
+            }
+        }
     }
 
     /// Takes bytes as they come; the file appears under its digest when it is whole.
@@ -112,6 +128,18 @@ mod tests {
         let path = uploads.path(&upload.digest).expect("found");
         assert_eq!(std::fs::read(path).expect("read"), b"a,b\n1,2\n");
         assert_eq!(uploads.path("../../etc/passwd"), None);
+    }
+
+    #[tokio::test]
+    async fn uploads_that_no_job_reads_are_removed_in_time() {
+        let folder = tempfile::tempdir().expect("folder");
+        let uploads = Uploads::open(folder.path().to_owned(), 100).expect("open");
+        let used = uploads.receive(chunks(&["1"])).await.expect("received").digest;
+        let unused = uploads.receive(chunks(&["2"])).await.expect("received").digest;
+        uploads.sweep(Duration::from_secs(60), |_| false);
+        assert!(uploads.path(&unused).is_some(), "its job may be on its way");
+        uploads.sweep(Duration::ZERO, |digest| digest == used);
+        assert_eq!((uploads.path(&used).is_some(), uploads.path(&unused)), (true, None));
     }
 
     #[tokio::test]
