@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 600;
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let start = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    if start.is_file() {
+        found.push(start.clone());
+    }
+    let mut folders = vec![start];
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
@@ -74,7 +78,15 @@ fn files_have_one_job() {
 #[test]
 fn the_cores_are_pure() {
     let impure = ["async ", "tokio", "SystemTime", "rand::", "HashMap", "HashSet", "std::fs", "std::net", "ractor::"];
-    let cores = ["master/src/scheduler"];
+    let cores = [
+        "master/src/scheduler",
+        "master/src/store/apply.rs",
+        "master/src/store/record.rs",
+        "master/src/store/command.rs",
+        "master/src/jobs/index.rs",
+        "worker/src/core",
+        "shared/src/calendar.rs",
+    ];
     let found = offences(&cores, |line| impure.iter().any(|word| line.contains(word)));
     assert_none("a pure core uses a clock, randomness, I/O or unordered maps", &found);
 }
