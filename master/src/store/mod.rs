@@ -116,9 +116,13 @@ impl Opened {
             std::fs::create_dir_all(&folder)
                 .map_err(|error| StoreError::io("make a folder of the data folder", folder, error))?;
         }
-        files::sync_folder(data_dir).map_err(|error| StoreError::io("sync the data folder", data_dir, error))?;
         let disk = Arc::new(DiskKv::open(&layout.store())?);
         let (mark, acknowledged) = HighWater::open(layout.mark())?;
+        // A commit is worth nothing in a folder that has no name.
+        for folder in [&layout.store(), data_dir, data_dir.parent().unwrap_or(data_dir)] {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            files::sync_folder(folder).map_err(|error| StoreError::io("sync a folder", folder, error))?;
+        }
         let meta = match disk.get(Table::Meta, META_KEY)? {
             Some(bytes) => record::decode(Table::Meta, &bytes)?,
             None => Meta { id: uuid::Uuid::new_v4(), ..Meta::default() },
