@@ -29,6 +29,8 @@ use tokio::sync::watch;
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 /// How long the dispatcher may take to answer.
 const DISPATCHER_PATIENCE_MS: u64 = 10_000;
+/// Jobs that are checked on a thread that serves others too; more are checked on one of their own.
+const PREPARED_AT_ONCE_MAX: usize = 32;
 /// Jobs that are looked at before a list is asked for more room.
 const LIST_CHUNK: usize = 256;
 
@@ -103,15 +105,26 @@ impl MasterService {
 
     /// Submits many, with one wait for the disk.
     async fn accept(
-        &self,
+        self: &Arc<Self>,
         requests: Vec<(SubmitRequest, Option<JobId>)>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
         self.disk.check()?;
         self.store().check_room().map_err(store_error)?;
         self.admission().check_room(&self.jobs, requests.len())?;
-        let (mut answers, mut commands, mut places) = (Vec::with_capacity(requests.len()), Vec::new(), Vec::new());
-        for (request, retry_of) in requests {
-            match self.prepare(request, retry_of) {
+        let prepared: Vec<_> = if requests.len() <= PREPARED_AT_ONCE_MAX {
+            requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of)).collect()
+        } else {
+            let service = Arc::clone(self);
+            let prepare = move || {
+                requests.into_iter().map(|(request, retry_of)| service.prepare(request, retry_of)).collect()
+            };
+            tokio::task::spawn_blocking(prepare).await.map_err(|panic| {
+                error(ErrorKind::Internal, "undecided", format!("check the jobs: {panic}"))
+            })?
+        };
+        let (mut answers, mut commands, mut places) = (Vec::with_capacity(prepared.len()), Vec::new(), Vec::new());
+        for prepared in prepared {
+            match prepared {
                 Ok((command, admitted)) => {
                     places.push((answers.len(), admitted));
                     commands.push(command);

@@ -366,3 +366,19 @@ pub struct NodeView {
     /// Why it is not in the schedule, where it is refused.
     pub note: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::JobState;
+
+    #[test]
+    fn no_arrow_leaves_a_final_state_and_every_state_can_end() {
+        for state in JobState::ALL {
+            let next: Vec<JobState> = JobState::ALL.into_iter().filter(|next| state.may_become(*next)).collect();
+            assert_eq!(next.is_empty(), state.is_final(), "{state:?} may become {next:?}");
+            assert!(!state.may_become(state), "{state:?} to itself is no arrow");
+            assert!(state.is_final() || [JobState::Failed, JobState::Cancelled].iter().all(|end| next.contains(end)));
+            assert_eq!(serde_json::to_string(&state).expect("JSON"), format!("{:?}", state.name()));
+        }
+    }
+}

@@ -35,6 +35,7 @@ pub(super) struct Chores {
     under_way: bool,
     timer: Option<AbortHandle>,
     swept_at: Option<Instant>,
+    schedules_read: bool,
     schedules: Vec<Recurring>,
     /// When one of these is due.
     schedule_due_ms: Option<u64>,
@@ -98,7 +99,8 @@ impl DispatcherState {
 
     /// Commands for schedules that are due, at most one for each, and how many of these submit a job.
     fn follow_schedules(&mut self, now_ms: u64) -> (Vec<Command>, usize) {
-        if self.args.jobs.take_schedules_changed() {
+        // A dispatcher that was started again has none of them, whatever became of the last one's.
+        if self.args.jobs.take_schedules_changed() || !std::mem::replace(&mut self.chores.schedules_read, true) {
             match self.args.store().schedules() {
                 Ok(records) => self.chores.schedules = records.into_iter().filter_map(recurring).collect(),
                 Err(error) => tracing::error!(error = %error, "read the schedules"),

@@ -383,7 +383,6 @@ impl Actor for Dispatcher {
     ) -> Result<DispatcherState, ActorProcessingErr> {
         let began = args.store().decide(vec![Command::BeginLeader]).await?;
         let [Outcome::Leading(epoch)] = began[..] else { return Err("the store did not let this master lead".into()) };
-        args.jobs.take_schedules_changed();
         let mut state = DispatcherState {
             scheduler: Scheduler::new(epoch, args.scheduler.clone()),
             args,
