@@ -405,7 +405,7 @@ impl Session {
     async fn open(context: &Context) -> Result<Self, Failure> {
         let signals =
             Signals::listen().map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}")))?;
-        let cluster = cluster::open(context.config()).await?;
+        let cluster = cluster::open(context.config(), context.ui).await?;
         Ok(Self {
             service: Arc::clone(cluster.service()),
             _cluster: Some(cluster),
