@@ -309,18 +309,26 @@ impl JobService for Master {
     }
 
     async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        self.results_from(job, 0).await
+    }
+
+    async fn results_from(
+        &self,
+        job: JobId,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         let view = self.0.view(job)?;
         if let Some(entry) = self.0.jobs.get(job) {
-            return entry.results.read();
+            return entry.results.read_from(offset);
         }
         if view.state.is_final() {
-            return self.0.ended_results(job);
+            return self.0.ended_results(job, offset);
         }
         let service = Arc::clone(&self.0);
         let rows = stream::once(async move {
             match service.until_served(job).await? {
-                Some(entry) => entry.results.read(),
-                None => service.ended_results(job),
+                Some(entry) => entry.results.read_from(offset),
+                None => service.ended_results(job, offset),
             }
         });
         Ok(rows.try_flatten().boxed())
@@ -369,6 +377,7 @@ impl MasterService {
     fn ended_results(
         &self,
         job: JobId,
+        offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         let record = self.store().job(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
         if let Some(error) = record.error.filter(|_| record.state != JobState::Succeeded) {
@@ -376,7 +385,7 @@ impl MasterService {
         }
         let head = self.store().result(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
         let place = self.opener.place(job).ok_or_else(|| gone(job))?;
-        Arc::new(ResultLog::ended(place, head).map_err(store_error)?).read()
+        Arc::new(ResultLog::ended(place, head).map_err(store_error)?).read_from(offset)
     }
 
     /// Why a job that is not served stands where it stands.

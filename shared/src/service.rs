@@ -9,6 +9,7 @@ use crate::spec::{Dependency, JobSpec, ResultFormat, ScheduleSpec};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,22 @@ pub trait JobService: Send + Sync + 'static {
     /// The job's results in row order, as they come: rendered rows in the spec's format (CSV with its header), or one
     /// JSON document of the reductions. Ends with an error where the job fails or is cancelled.
     async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError>;
+    /// The results without their first bytes, for a caller that has these: they are the same bytes each time. An offset
+    /// behind their end gives nothing, or an error.
+    async fn results_from(
+        &self,
+        job: JobId,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        let mut left = offset;
+        let rest = self.results(job).await?.map_ok(move |mut piece| {
+            let skipped = left.min(piece.len() as u64);
+            left -= skipped;
+            // At most its length.
+            piece.split_off(skipped as usize)
+        });
+        Ok(rest.try_filter(|piece| std::future::ready(!piece.is_empty())).boxed())
+    }
     /// Takes a table's bytes for a later `map`.
     async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError>;
     /// The cluster's nodes, by id.

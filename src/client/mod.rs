@@ -2,11 +2,15 @@
 //!
 //! Requests that may be repeated (all but uploads) are, for a few seconds, when the connection is lost: a submit keeps
 //! its idempotency key, chosen before the first try, so that no job is made twice. A master that is over a limit is
-//! asked again when it said, for as long; but a submit is told at once, and it is for the caller to wait. Results are one stream and are not
-//! resumed: when it breaks off, the job's view says whether the job failed or only the connection did.
+//! asked again when it said, for as long; but a submit is told at once, and it is for the caller to wait.
+//!
+//! A master that has answered once is waited for when it is away, since it may be on its way back: for a minute, by
+//! [`ClientTimeouts::restart_patience`]. Results and watches then go on where they were. When results break off, the
+//! job's view says whether the job failed or only the connection did.
 
 mod batch;
 mod failure;
+mod results;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -15,7 +19,7 @@ mod watch;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use failure::{FOREIGN_ANSWER, Failure, answered, fault};
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use quipu_shared::api::{
     Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
@@ -23,8 +27,8 @@ use quipu_shared::api::{
 };
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
 use quipu_shared::service::{
-    ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
-    SubmitRequest, Upload,
+    ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
+    Upload,
 };
 use quipu_shared::spec::ScheduleSpec;
 use quipu_shared::trust;
@@ -33,6 +37,7 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroize;
@@ -44,8 +49,11 @@ const POOL_IDLE: Duration = Duration::from_secs(10);
 /// Probes of a silent connection; after three without an answer it is dead. Streams have no other timeout.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_RETRIES: u32 = 3;
-/// How often to ask why results broke off while the job still seems to run.
-const REASON_TRIES: u32 = 3;
+/// Tries that fail before anybody is told that the master is away: a lost connection alone is none.
+const AWAY_TRIES: u32 = 2;
+
+/// Is told that the master is away and waited for, and whether a job goes on meanwhile. May be told many times.
+pub type OnAway = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// How to reach a cluster.
 pub struct ClientConfig {
@@ -57,6 +65,8 @@ pub struct ClientConfig {
     pub ca_pem: Option<Vec<u8>>,
     /// How long to wait, and how often to try.
     pub timeouts: ClientTimeouts,
+    /// Is told when the master is waited for.
+    pub on_away: Option<OnAway>,
 }
 
 // By hand: the token must not reach a log.
@@ -74,7 +84,7 @@ impl fmt::Debug for ClientConfig {
 impl ClientConfig {
     /// A configuration with the system's authorities and the default timeouts.
     pub fn new(url: impl Into<String>, token: Option<String>) -> Self {
-        Self { url: url.into(), token, ca_pem: None, timeouts: ClientTimeouts::default() }
+        Self { url: url.into(), token, ca_pem: None, timeouts: ClientTimeouts::default(), on_away: None }
     }
 }
 
@@ -93,6 +103,8 @@ pub struct ClientTimeouts {
     pub backoff: Duration,
     /// No further try once this has passed since the first, whether the connection was lost or the master busy.
     pub retry_within: Duration,
+    /// How long to wait for a master that has answered before and is away now, without any news of it.
+    pub restart_patience: Duration,
 }
 
 impl Default for ClientTimeouts {
@@ -104,6 +116,7 @@ impl Default for ClientTimeouts {
             tries_max: 4,
             backoff: Duration::from_millis(100),
             retry_within: Duration::from_secs(20),
+            restart_patience: Duration::from_secs(60),
         }
     }
 }
@@ -124,6 +137,11 @@ pub struct HttpClient {
     /// Ends with a slash.
     base: Url,
     timeouts: ClientTimeouts,
+    /// Whether a master has answered.
+    reached: Arc<AtomicBool>,
+    on_away: Option<OnAway>,
+    /// Whether a job is followed, which goes on while the master is waited for.
+    following: bool,
 }
 
 impl fmt::Debug for HttpClient {
@@ -135,7 +153,7 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// Prepares a client; nothing is sent yet. Errors are [`ErrorKind::Usage`] and name what is wrong in `config`.
     pub fn new(config: ClientConfig) -> Result<Self, ServiceError> {
-        let ClientConfig { url, mut token, ca_pem, timeouts } = config;
+        let ClientConfig { url, mut token, ca_pem, timeouts, on_away } = config;
         let base = parse_url(&url)?;
         let headers = token.as_deref().map(bearer).transpose();
         token.zeroize();
@@ -166,7 +184,7 @@ impl HttpClient {
             let message = format!("prepare to call {base}: {}", failure::root_cause(&error));
             fault(ErrorKind::Usage, "bad_client", message)
         })?;
-        Ok(Self { http, base, timeouts })
+        Ok(Self { http, base, timeouts, reached: Arc::default(), on_away, following: false })
     }
 
     /// Where the cluster is.
@@ -187,28 +205,47 @@ impl HttpClient {
         self.http.request(method, url)
     }
 
+    /// The same client for what follows a job.
+    fn following(self) -> Self {
+        Self { following: true, ..self }
+    }
+
     /// Sends until there is an answer, and gives it if it is a success. `make` is called for each try.
     async fn send(&self, make: impl Fn() -> RequestBuilder, busy: Busy) -> Result<Response, ServiceError> {
         let begun = Instant::now();
-        let mut tries = 0;
+        let (mut tries, mut busy_since) = (0, None);
         loop {
             tries += 1;
             let failure = match self.send_once(make()).await {
                 Ok(response) => match (answered(&self.base, response).await, busy) {
                     (Err(error), Busy::Wait) if error.kind == ErrorKind::Busy => {
-                        let pause = self.pause(&error, begun).ok_or(error)?;
+                        let since = *busy_since.get_or_insert_with(Instant::now);
+                        let pause = self.pause(&error, since).ok_or(error)?;
                         tokio::time::sleep(pause).await;
                         // There was an answer: the connection is well.
                         tries = 0;
                         continue;
                     }
-                    (answer, _) => return answer,
+                    // It stops or starts: it is as good as away.
+                    (Err(error), _) if error.kind == ErrorKind::Unreachable => {
+                        Failure { may_retry: self.is_reached(), error }
+                    }
+                    (answer, _) => {
+                        let foreign = answer.as_ref().is_err_and(|error| error.code == FOREIGN_ANSWER);
+                        self.reached.fetch_or(!foreign, Ordering::Relaxed);
+                        return answer;
+                    }
                 },
                 Err(failure) => failure,
             };
-            let may_retry = failure.may_retry && tries < self.timeouts.tries_max;
-            if !may_retry || begun.elapsed() >= self.timeouts.retry_within {
+            let elapsed = begun.elapsed();
+            let waits = self.is_reached() && elapsed < self.timeouts.restart_patience;
+            let tries_on = tries < self.timeouts.tries_max && elapsed < self.timeouts.retry_within;
+            if !failure.may_retry || !(waits || tries_on) {
                 return Err(failure.error);
+            }
+            if let Some(on_away) = self.on_away.as_ref().filter(|_| waits && tries == AWAY_TRIES) {
+                on_away(self.following);
             }
             tracing::debug!(tries, error = %failure.error, "request tried again");
             self.back_off(tries).await;
@@ -236,8 +273,12 @@ impl HttpClient {
         (begun.elapsed() + pause < self.timeouts.retry_within).then_some(pause)
     }
 
+    fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
     async fn back_off(&self, tries: u32) {
-        let doubled = self.timeouts.backoff.saturating_mul(1 << tries.saturating_sub(1).min(6));
+        let doubled = self.timeouts.backoff.saturating_mul(1 << tries.saturating_sub(1).min(4));
         tokio::time::sleep(doubled.mul_f64(rand::random_range(0.5..1.5))).await;
     }
 
@@ -261,26 +302,6 @@ impl HttpClient {
         tokio::time::timeout(self.timeouts.request, read)
             .await
             .map_err(|_| Failure::timed_out(&self.base, self.timeouts.request).error)?
-    }
-
-    /// Why the results of a job broke off with `error`.
-    async fn why_broken(&self, job: JobId, error: &reqwest::Error) -> ServiceError {
-        for tries in 1..=REASON_TRIES {
-            match self.job(job).await {
-                Err(error) => return error,
-                Ok(JobView { error: Some(error), .. }) => return error,
-                Ok(JobView { state: JobState::Cancelled, .. }) => {
-                    return fault(ErrorKind::Cancelled, "cancelled", format!("job {job} was cancelled"));
-                }
-                Ok(view) if view.state.is_final() => break,
-                // The stream may end a moment before the job does.
-                Ok(_) => self.back_off(tries).await,
-            }
-        }
-        let cause = failure::root_cause(error);
-        let message =
-            format!("the results of job {job} broke off ({cause}), but the job did not fail: ask for them again");
-        fault(ErrorKind::Unreachable, "results_interrupted", message)
     }
 }
 
@@ -383,24 +404,22 @@ impl JobService for HttpClient {
         Ok(jobs)
     }
 
-    /// Reconnects when the stream is lost, as often as [`ClientTimeouts::tries_max`] without news of the job; then it
-    /// ends without a final state.
+    /// Reconnects when the stream is lost, as often as [`ClientTimeouts::tries_max`] without news of the job and for at
+    /// least [`ClientTimeouts::restart_patience`]; then it ends without a final state.
     async fn watch(&self, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
         watch::watch(self.clone(), job).await
     }
 
     async fn results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
-        let response =
-            self.send(|| self.request(Method::GET, &format!("{JOBS_PATH}/{job}/results")), Busy::Wait).await?;
-        let open = (self.clone(), response.bytes_stream().boxed());
-        let pieces = stream::unfold(Some(open), move |open| async move {
-            let (client, mut pieces) = open?;
-            match pieces.next().await? {
-                Ok(piece) => Some((Ok(piece), Some((client, pieces)))),
-                Err(error) => Some((Err(client.why_broken(job, &error).await), None)),
-            }
-        });
-        Ok(pieces.boxed())
+        results::results(self.clone(), job, 0).await
+    }
+
+    async fn results_from(
+        &self,
+        job: JobId,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        results::results(self.clone(), job, offset).await
     }
 
     /// One try: the bytes can't be had twice.
@@ -415,6 +434,7 @@ impl JobService for HttpClient {
         if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fault(ErrorKind::Invalid, "upload_source", format!("read what is to be uploaded: {error}")));
         }
+        self.reached.fetch_or(sent.is_ok(), Ordering::Relaxed);
         let response = sent.map_err(|error| Failure::from_reqwest(&self.base, &error).error)?;
         let body = read_answer(&self.base, answered(&self.base, response).await?).await?;
         serde_json::from_slice(&body).map_err(|error| {

@@ -3,6 +3,7 @@
 #[path = "../../master/src/http/tests/fake.rs"]
 mod fake;
 mod queue;
+mod restart;
 
 use super::{ClientConfig, ClientTimeouts, HttpClient};
 use bytes::Bytes;
@@ -43,7 +44,8 @@ async fn start(configure: impl FnOnce(&mut HttpConfig)) -> Server {
 }
 
 fn timeouts() -> ClientTimeouts {
-    ClientTimeouts { backoff: Duration::from_millis(5), ..ClientTimeouts::default() }
+    let restart_patience = Duration::ZERO;
+    ClientTimeouts { backoff: Duration::from_millis(5), restart_patience, ..ClientTimeouts::default() }
 }
 
 fn client(address: SocketAddr) -> HttpClient {

@@ -30,11 +30,14 @@ struct Watch {
     seen: Option<(JobState, u64)>,
     /// Connections lost since the last news.
     losses: u32,
+    /// When that was.
+    news: Instant,
     ended: bool,
 }
 
 /// The job now and at each change. What is wrong with the first connection is an error.
 pub(super) async fn watch(client: HttpClient, job: JobId) -> Result<BoxStream<'static, JobView>, ServiceError> {
+    let client = client.following();
     let pieces = open(&client, job, "").await?;
     let watch = Watch {
         client,
@@ -45,6 +48,7 @@ pub(super) async fn watch(client: HttpClient, job: JobId) -> Result<BoxStream<'s
         last_id: String::new(),
         seen: None,
         losses: 0,
+        news: Instant::now(),
         ended: false,
     };
     let views = stream::unfold(watch, |mut watch| async {
@@ -100,7 +104,7 @@ impl Watch {
         let news = Some((view.state, view.rows_done));
         if self.seen != news {
             self.seen = news;
-            self.losses = 0;
+            (self.losses, self.news) = (0, Instant::now());
         }
         self.ended = view.state.is_final();
         view
@@ -108,11 +112,12 @@ impl Watch {
 
     async fn reopen(&mut self, lost: &str) -> Result<(), ServiceError> {
         if self.opened.elapsed() >= GOOD_CONNECTION {
-            self.losses = 0;
+            (self.losses, self.news) = (0, Instant::now());
         }
         self.losses += 1;
         tracing::debug!(job_id = %self.job, losses = self.losses, error = lost, "watch lost");
-        if self.losses >= self.client.timeouts.tries_max {
+        let timeouts = &self.client.timeouts;
+        if self.losses >= timeouts.tries_max && self.news.elapsed() >= timeouts.restart_patience {
             let message = format!("watch job {}: {lost}, {} times in a row", self.job, self.losses);
             return Err(super::fault(ErrorKind::Unreachable, "watch_lost", message));
         }

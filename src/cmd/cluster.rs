@@ -1,22 +1,31 @@
 //! Opens the cluster that a command runs on.
 
-use crate::cmd::secret;
+use crate::cmd::{Ui, secret};
 use crate::failure::{Exit, Failure};
 use quipu::Cluster;
 use quipu::client::ClientConfig;
 use quipu_shared::config::Config;
 use quipu_shared::trust::{Authority, ClusterSecret};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A token file is one line; a longer one is another file.
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// The cluster that the configuration names.
-pub(crate) async fn open(settings: &Config) -> Result<Cluster, Failure> {
+pub(crate) async fn open(settings: &Config, ui: Ui) -> Result<Cluster, Failure> {
     match &settings.client.cluster {
         Some(url) => {
             let mut config = ClientConfig::new(url, None);
             trust(settings, &mut config)?;
+            let told = AtomicBool::new(ui.quiet);
+            config.on_away = Some(Arc::new(move |job_goes_on| {
+                if !told.swap(true, Ordering::Relaxed) {
+                    let job = if job_goes_on { " (the job goes on)" } else { "" };
+                    ui.say(format_args!("the master is away; waiting for it{job}"));
+                }
+            }));
             Ok(Cluster::connect(config)?)
         }
         None => Ok(Cluster::embedded_within(settings.worker.slots, settings.worker.tier, &settings.limits).await?),

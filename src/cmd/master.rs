@@ -5,8 +5,9 @@ use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use quipu::embedded::admission;
 use quipu_master::http::{HttpConfig, HttpLimits};
-use quipu_master::node::{MasterNode, MasterNodeConfig};
+use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
 use quipu_master::scheduler::SchedulerConfig;
+use quipu_master::store::StoreError;
 use quipu_shared::config::{LimitsConfig, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
@@ -22,7 +23,10 @@ Examples:
       --secret-file /etc/quipu/secret --data-dir /var/lib/quipu
 
 Without --secret-file a secret is made in the state folder. Beyond loopback HTTP is served over TLS. The data folder
-holds jobs, uploads and results; without --data-dir it is a temporary one, and jobs end with the master.";
+holds jobs, results and uploads: a master that is started on it again goes on with them. Without --data-dir they go with
+the process. `quipu store` checks and backs up a data folder.
+
+Exit codes: 78 where the data folder is in use or of another version, 65 where it is damaged or has lost jobs.";
 
 /// Run a master node
 #[derive(Debug, clap::Args)]
@@ -56,7 +60,7 @@ pub(crate) struct MasterArgs {
     #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
     node_id: Option<NodeId>,
 
-    /// Folder for jobs, uploads and results [default: a temporary one, which goes with the master]
+    /// Folder for jobs, results and uploads [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -143,11 +147,22 @@ impl MasterArgs {
             catch_up_max: config.limits.catch_up_max,
         })
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(failure)?;
         let url = format!("{}://{}", if secure { "https" } else { "http" }, node.http_addr());
         print_ready(&identity, Some(url), Some(node.rpc_addr()), node.gossip_addr())?;
-        node.run(shutdown).await.map_err(|error| failed(&error))
+        node.run(shutdown).await.map_err(failure)
     }
+}
+
+/// Trouble of a master as the end of its process: what a person must change first is told from what is damaged, and
+/// both from trouble that another start may not meet.
+fn failure(error: MasterNodeError) -> Failure {
+    let exit = match &error {
+        MasterNodeError::Store(StoreError::Locked { .. } | StoreError::Format { .. }) => Exit::Config,
+        MasterNodeError::Store(StoreError::Truncated { .. } | StoreError::Corrupt { .. }) => Exit::Data,
+        _ => Exit::Internal,
+    };
+    Failure::new(exit, error.to_string())
 }
 
 fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {

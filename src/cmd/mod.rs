@@ -28,6 +28,7 @@ mod select;
 mod serve;
 mod signals;
 mod status;
+mod store;
 mod submit;
 mod submit_many;
 mod sweep;
@@ -164,6 +165,7 @@ impl Globals {
             Command::Master(args) => args.override_config(&mut overrides),
             Command::Worker(args) => args.override_config(&mut overrides),
             Command::Up(args) => args.override_config(&mut overrides),
+            Command::Store(command) => command.override_config(&mut overrides),
             _ => {}
         }
         Config::load(&Surroundings::of_process(), &overrides)
@@ -227,6 +229,9 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Start a master and workers, and keep them up
     Up(up::UpArgs),
+    /// Check, back up and restore the data folder of a master
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Show the configuration, and where each value comes from
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -253,6 +258,7 @@ impl Command {
             Self::Master(args) => args.run(context).await,
             Self::Worker(args) => args.run(context).await,
             Self::Up(args) => args.run(context).await,
+            Self::Store(command) => command.run(context),
             Self::Config(command) => command.run(context),
             Self::Secret(command) => command.run(context.config()),
             Self::Completions(args) => args.run(&mut Cli::command()),
@@ -266,7 +272,7 @@ impl Command {
 
     /// Whether it talks to a cluster; the others do without the threads of a runtime.
     fn needs_runtime(&self) -> bool {
-        !matches!(self, Self::Explain(_) | Self::Config(_) | Self::Secret(_) | Self::Completions(_))
+        !matches!(self, Self::Explain(_) | Self::Store(_) | Self::Config(_) | Self::Secret(_) | Self::Completions(_))
     }
 }
 
@@ -399,7 +405,7 @@ impl Session {
     async fn open(context: &Context) -> Result<Self, Failure> {
         let signals =
             Signals::listen().map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}")))?;
-        let cluster = cluster::open(context.config()).await?;
+        let cluster = cluster::open(context.config(), context.ui).await?;
         Ok(Self {
             service: Arc::clone(cluster.service()),
             _cluster: Some(cluster),

@@ -8,7 +8,7 @@ use crate::output::encoder::Encoder;
 use crate::output::progress::Progress;
 use futures_util::StreamExt;
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{JobService, JobView, SubmitRequest};
+use quipu_shared::service::{ErrorKind, JobService, JobView, ServiceError, SubmitRequest};
 use quipu_shared::spec::JobSpec;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// A job that nobody will read is given this long to hear that it is cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an interrupted command waits for a master that is away, to cancel its job.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A job to be submitted.
 pub(crate) struct Submission {
@@ -108,18 +110,22 @@ async fn copy(
     on_interrupt: OnInterrupt,
 ) -> Result<(), Trouble> {
     let service = &session.service;
-    let mut results = service.results(job).await.map_err(|error| Trouble::Job(error.into()))?;
     let mut cancelled = false;
+    let opened = tokio::select! {
+        biased;
+        () = session.signals.first() => {
+            interrupt(session, job, on_interrupt).await?;
+            return Err(Trouble::Job(interrupted()));
+        }
+        opened = service.results(job) => opened,
+    };
+    let mut results = opened.map_err(|error| Trouble::Job(error.into()))?;
     loop {
         let piece = tokio::select! {
             biased;
             () = session.signals.first(), if !cancelled => {
-                if on_interrupt == OnInterrupt::Leave {
-                    return Err(Trouble::Job(interrupted()));
-                }
+                interrupt(session, job, on_interrupt).await?;
                 cancelled = true;
-                session.note(format_args!("cancelling job {job}; press Ctrl-C again to leave at once"));
-                service.cancel(job).await.map_err(|_| Trouble::Job(interrupted()))?;
                 continue;
             }
             piece = results.next() => piece,
@@ -138,6 +144,23 @@ async fn copy(
             Some(Err(error)) => return Err(Trouble::Job(error.into())),
             None => return encoder.finish(out).map_err(Trouble::Write),
         }
+    }
+}
+
+/// Cancels the job of an interrupted command. An error where there is nothing more to wait for.
+async fn interrupt(session: &Session, job: JobId, on_interrupt: OnInterrupt) -> Result<(), Trouble> {
+    if on_interrupt == OnInterrupt::Leave {
+        return Err(Trouble::Job(interrupted()));
+    }
+    session.note(format_args!("cancelling job {job}; press Ctrl-C again to leave at once"));
+    match tokio::time::timeout(INTERRUPT_TIMEOUT, session.service.cancel(job)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(ServiceError { kind: ErrorKind::Unreachable, .. })) | Err(_) => {
+            let message = format!("interrupted; the master does not answer, so job {job} is not cancelled and goes on");
+            let failure = Failure::new(Exit::Interrupted, message);
+            Err(Trouble::Job(failure.hint(format!("once the master is back: quipu job cancel {job}"))))
+        }
+        Ok(Err(_)) => Err(Trouble::Job(interrupted())),
     }
 }
 
@@ -206,7 +229,6 @@ mod tests {
     use crate::output::encoder::for_rows;
     use crate::output::progress::ProgressMode;
     use bytes::Bytes;
-    use quipu_shared::service::{ErrorKind, ServiceError};
     use quipu_shared::spec::{Axis, AxisValues, JobKind, OnError, RowFormat, Scalar, SymbolPolicy};
     use std::path::Path;
 

@@ -160,12 +160,27 @@ impl Cluster {
         let path = folder.path().join("secret");
         fs::write(&path, &secret.stdout).expect("secret file");
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
-        let mut command = quipu();
-        command.args(["master", "--http", bind, "--rpc", bind, "--gossip", bind]);
-        command.args(["--cluster-id", "test", "--log-format", "json", "--secret-file"]).arg(&path);
-        command.arg("--data-dir").arg(folder.path().join("data"));
+        let command = Self::master_command(folder.path(), [bind; 3]);
         let master = Node::start(adapt(command), folder.path().join("master.log"));
         Self { workers: Vec::new(), master, folder, client: None }
+    }
+
+    /// The command of a master on the data in a folder, with its addresses for HTTP, links and gossip.
+    fn master_command(folder: &Path, [http, rpc, gossip]: [&str; 3]) -> Command {
+        let mut command = quipu();
+        command.args(["master", "--http", http, "--rpc", rpc, "--gossip", gossip]);
+        command.args(["--cluster-id", "test", "--log-format", "json", "--secret-file"]).arg(folder.join("secret"));
+        command.arg("--data-dir").arg(folder.join("data"));
+        command
+    }
+
+    /// Starts the master again on its addresses and data, once it has ended.
+    pub fn restart_master(&mut self) {
+        let addresses = ["http", "rpc", "gossip"].map(|field| self.master.address(field));
+        let [http, rpc, gossip] = addresses.each_ref().map(|address| address.trim_start_matches("http://"));
+        let log = self.master.log.with_extension("again.log");
+        self.master.kill();
+        self.master = Node::start(Self::master_command(self.folder.path(), [http, rpc, gossip]), log);
     }
 
     /// A cluster that `up` keeps: `up` stands for the master.

@@ -118,7 +118,7 @@ fn parse_query(members: &[(String, String)]) -> Result<JobQuery, Refusal> {
     Ok(query)
 }
 
-fn bad_query(message: String) -> Refusal {
+pub(super) fn bad_query(message: String) -> Refusal {
     Refusal::new(ErrorKind::Usage, "bad_query", message)
 }
 

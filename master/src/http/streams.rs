@@ -2,12 +2,12 @@
 
 use super::body::{body_broken, body_stalled, content_length};
 use super::guard::{BUSY_RETRY_AFTER_S, single};
-use super::jobs::{JobPath, bad_path, parse_job};
+use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
 use super::refusal::Refusal;
 use super::{Api, ApiState};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -72,9 +72,17 @@ impl Watching {
 
 /// The job's results as they come. Where they fail on the way, the connection is closed before the end of the chunked
 /// body, so that no client can take a part for the whole; the reason is then in the job's view.
-pub(super) async fn results(State(api): ApiState, path: JobPath, version: Version) -> Result<Response, Refusal> {
+/// With `offset=N` the first N bytes are left out: a client whose connection broke has them.
+pub(super) async fn results(
+    State(api): ApiState,
+    path: JobPath,
+    query: ListQuery,
+    version: Version,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     let job = parse_job(&segment)?;
+    let Query(members) = query.map_err(|rejection| bad_query(rejection.body_text()))?;
+    let offset = parse_offset(&members)?;
     if version < Version::HTTP_11 {
         // Without chunks the end of the connection would be the end of the results, whatever closed it.
         let message = "results need HTTP/1.1, which can tell their end from a broken connection";
@@ -83,7 +91,7 @@ pub(super) async fn results(State(api): ApiState, path: JobPath, version: Versio
     }
     let place = stream_place(&api)?;
     let media_type = result_media_type(api.service.job(job).await?.format);
-    let mut rows = api.service.results(job).await?.fuse();
+    let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
     let first = match rows.next().now_or_never() {
         Some(Some(Err(error))) => return Err(error.into()),
@@ -103,6 +111,16 @@ pub(super) async fn results(State(api): ApiState, path: JobPath, version: Versio
         piece
     });
     Ok(([(header::CONTENT_TYPE, media_type)], Body::from_stream(rows)).into_response())
+}
+
+fn parse_offset(members: &[(String, String)]) -> Result<u64, Refusal> {
+    match members {
+        [] => Ok(0),
+        [(name, value)] if name == "offset" => {
+            value.parse().map_err(|_| bad_query(format!("offset={value:?} is not a number of bytes")))
+        }
+        _ => Err(bad_query("the query takes `offset`, once, and nothing else".into())),
+    }
 }
 
 fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -232,6 +232,17 @@ impl ResultLog {
     /// # Errors
     /// Where results in memory have had their reader.
     pub fn read(self: &Arc<Self>) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        self.read_from(0)
+    }
+
+    /// The results without their first `offset` bytes, as they come; an error where there are not so many.
+    ///
+    /// # Errors
+    /// Where results in memory have had their reader.
+    pub fn read_from(
+        self: &Arc<Self>,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         if !self.is_on_disk() && std::mem::replace(&mut self.lock().taken, true) {
             return Err(ServiceError {
                 kind: ErrorKind::Conflict,
@@ -241,8 +252,8 @@ impl ResultLog {
                 retry_after_s: None,
             });
         }
-        let reader =
-            Reader { log: Arc::clone(self), changed: self.changed.subscribe(), row: 0, begun: false, done: false };
+        let changed = self.changed.subscribe();
+        let reader = Reader { log: Arc::clone(self), changed, row: 0, to_skip: offset, begun: false, done: false };
         Ok(stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
             Some((item, reader))
@@ -298,6 +309,8 @@ struct Reader {
     log: Arc<ResultLog>,
     changed: watch::Receiver<()>,
     row: u64,
+    /// Bytes that the caller has already.
+    to_skip: u64,
     begun: bool,
     done: bool,
 }
@@ -322,6 +335,14 @@ impl Reader {
                     if let Place::Memory(on_taken) = &self.log.place {
                         on_taken(self.row);
                     }
+                    if let Stored::Spooled { len, .. } = stored
+                        && self.begun
+                        && len <= self.to_skip
+                    {
+                        // It need not even be read.
+                        self.to_skip -= len;
+                        continue;
+                    }
                     let body = match self.log.bytes_of(first_row, stored).await {
                         Ok(body) => body,
                         Err(error) => {
@@ -334,25 +355,38 @@ impl Reader {
                     } else {
                         body
                     };
+                    let bytes = self.skip(bytes);
                     if !bytes.is_empty() {
                         return Some(Ok(bytes));
                     }
                 }
                 Step::End(end) => {
                     self.done = true;
-                    return match end {
-                        End::Rows(_) if self.begin() && !self.log.header.is_empty() => {
-                            Some(Ok(self.log.header.clone()))
-                        }
-                        End::Rows(_) => None,
-                        End::Document(document) => Some(Ok(document)),
-                        End::Error(error) => Some(Err(error)),
+                    let last = match end {
+                        End::Rows(_) if self.begin() => self.log.header.clone(),
+                        End::Rows(_) => Bytes::new(),
+                        End::Document(document) => document,
+                        End::Error(error) => return Some(Err(error)),
+                    };
+                    let last = self.skip(last);
+                    return match self.to_skip {
+                        0 if last.is_empty() => None,
+                        0 => Some(Ok(last)),
+                        beyond => Some(Err(beyond_end(beyond))),
                     };
                 }
                 // The log outlives its readers, so its sender does.
                 Step::Wait => self.changed.changed().await.ok()?,
             }
         }
+    }
+
+    /// What the caller does not have.
+    fn skip(&mut self, mut bytes: Bytes) -> Bytes {
+        let skipped = self.to_skip.min(bytes.len() as u64);
+        self.to_skip -= skipped;
+        // At most their length.
+        bytes.split_off(skipped as usize)
     }
 
     /// True the first time.
@@ -373,6 +407,16 @@ impl Reader {
             (None, Some(end)) => Step::End(end.clone()),
             (None, None) => Step::Wait,
         }
+    }
+}
+
+fn beyond_end(bytes: u64) -> ServiceError {
+    ServiceError {
+        kind: ErrorKind::Usage,
+        code: "offset_beyond_end".into(),
+        message: format!("the offset is {bytes} bytes behind the end of the results"),
+        place: None,
+        retry_after_s: None,
     }
 }
 
@@ -426,6 +470,24 @@ mod tests {
         let log = Arc::new(ResultLog::in_memory(Bytes::from_static(b"x,result\n"), |_| {}));
         log.finish_rows(0);
         assert_eq!(collect(&log).await.expect("rows"), b"x,result\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_has_is_left_out() {
+        for offset in 0..=5 {
+            let log = Arc::new(ResultLog::in_memory(Bytes::from_static(b"h"), |_| {}));
+            put(&log, 0, "ab");
+            put(&log, 2, "cd");
+            log.finish_rows(4);
+            let rest: Vec<Bytes> =
+                log.read_from(offset).expect("first read").map(|piece| piece.expect("rows")).collect().await;
+            assert_eq!(rest.concat(), b"habcd"[offset as usize..], "{offset}");
+            assert!(rest.iter().all(|piece| !piece.is_empty()), "{rest:?}");
+        }
+        let log = Arc::new(ResultLog::in_memory(Bytes::new(), |_| {}));
+        log.finish_document(Bytes::from_static(b"{}"));
+        let beyond = log.read_from(3).expect("first read").next().await.expect("an answer").expect_err("too far");
+        assert_eq!(beyond.code, "offset_beyond_end");
     }
 
     #[tokio::test]

@@ -1,16 +1,17 @@
 //! Backups: a store with its results and uploads as one tar file, and back.
 //!
 //! `manifest.json` first, then `records` (frames of table, key and value), then `results/ID` and `uploads/DIGEST`, and
-//! `digests.json` last: the BLAKE3 of each of them. An import into an empty folder is checked against that before the
-//! store is opened to anybody, and gets an id of its own: leases of the original are not its leases.
+//! `digests.json` last: the BLAKE3 of each of them. An import is made aside and checked against that before it becomes the
+//! store of its folder, and gets an id of its own: leases of the original are not its leases.
 
-use super::files::{HighWater, sync_folder};
+use super::disk::FolderLock;
+use super::files::sync_folder;
 use super::kv::Writes;
 use super::reads::Reads;
 use super::record::{FORMAT_VERSION, META_KEY, Meta, Table, decode, encode};
-use super::{Layout, Opened, StoreError};
+use super::{Layout, Opened, StoreError, Unchecked};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -20,6 +21,10 @@ use std::path::{Path, PathBuf};
 const COMMIT_BYTES: usize = 8 << 20;
 /// Bytes of a key or value at most: more is no record of a store.
 const FRAME_BYTES_MAX: u32 = 1 << 30;
+/// Bytes of the manifest, or of the digests of millions of files, at most.
+const JSON_BYTES_MAX: u64 = 1 << 30;
+/// How the folder is called in which an import is made.
+const STAGING_PREFIX: &str = ".import-";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -45,7 +50,7 @@ pub struct Transferred {
 /// # Errors
 /// Where the folder can't be read or the file can't be written; it is not left half written.
 pub fn export(data_dir: &Path, target: &Path) -> Result<Transferred, StoreError> {
-    let opened = Opened::on_disk(data_dir)?;
+    let opened = Opened::existing(data_dir)?.checked(data_dir)?;
     let failed = |error: io::Error| StoreError::io("write the backup", target, error);
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -65,6 +70,7 @@ pub fn export(data_dir: &Path, target: &Path) -> Result<Transferred, StoreError>
         };
         let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
         append(&mut tar, "manifest.json", manifest.len() as u64, &manifest[..]).map_err(failed)?;
+        digests.insert("manifest.json".to_owned(), blake3::hash(&manifest).to_hex().to_string());
         add_file(&mut tar, "records", records.path(), &mut digests).map_err(failed)?;
         let layout = Layout::new(data_dir);
         for (prefix, folder) in [("results", layout.results()), ("uploads", layout.uploads())] {
@@ -82,7 +88,10 @@ pub fn export(data_dir: &Path, target: &Path) -> Result<Transferred, StoreError>
         tar.into_inner().and_then(|mut file| file.flush()).map_err(failed)?;
     }
     part.as_file().sync_all().map_err(failed)?;
-    part.persist_noclobber(target).map_err(|error| failed(error.error))?;
+    part.persist_noclobber(target).map_err(|error| match error.error.kind() {
+        io::ErrorKind::AlreadyExists => StoreError::Exists { path: target.to_owned(), fix: "give a new file" },
+        _ => failed(error.error),
+    })?;
     sync_folder(folder).map_err(failed)?;
     Ok(done)
 }
@@ -161,47 +170,81 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Makes a data folder of a backup. The folder must have no store; what was written is removed where that fails.
+/// Makes a data folder of a backup. The folder must have no store. Where that fails, nothing is left of it.
 ///
 /// # Errors
 /// Where the backup is damaged or of another version, or the folder can't be written.
 pub fn import(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError> {
-    let layout = Layout::new(data_dir);
-    if layout.store().exists() {
-        return Err(StoreError::io("import into", data_dir, "there is a store already; give a new folder"));
-    }
-    let imported = import_into(source, data_dir);
-    if imported.is_err() {
-        for folder in [layout.store(), layout.results(), layout.uploads()] {
-            // What can't be removed is refused by the next import.
-            let _ = fs::remove_dir_all(folder);
-        }
+    let is_new = !data_dir.exists();
+    let _lock = FolderLock::take(data_dir)?;
+    let imported = import_locked(source, data_dir);
+    if imported.is_err() && is_new {
+        // Nothing but the lock is in it; what can't be removed does no harm.
+        let _ = fs::remove_file(data_dir.join("lock")).and_then(|()| fs::remove_dir(data_dir));
     }
     imported
 }
 
+/// Imports aside, and then gives everything its place: the store last, since without it there is no data folder.
+fn import_locked(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError> {
+    let failed = |error: io::Error| StoreError::io("make a data folder", data_dir, error);
+    let folders = |data_dir: &Path| {
+        let layout = Layout::new(data_dir);
+        [layout.results(), layout.uploads(), layout.store()]
+    };
+    for folder in folders(data_dir) {
+        match fs::read_dir(&folder).map(|mut files| files.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => return Err(StoreError::Exists { path: folder, fix: "import into a new data folder" }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    for file in fs::read_dir(data_dir).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        if file.file_name().to_string_lossy().starts_with(STAGING_PREFIX) {
+            // Of an import that was killed: the lock says that none runs.
+            fs::remove_dir_all(file.path()).map_err(failed)?;
+        }
+    }
+    let staging = tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(data_dir).map_err(failed)?;
+    let imported = import_into(source, staging.path())?;
+    for (from, to) in folders(staging.path()).into_iter().zip(folders(data_dir)) {
+        // An empty folder makes way.
+        fs::rename(from, to).map_err(failed)?;
+    }
+    sync_folder(data_dir).map_err(failed)?;
+    Ok(imported)
+}
+
 fn import_into(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError> {
-    let failed = |error: io::Error| StoreError::io("read the backup", source, error);
-    let bad = |what: String| StoreError::io("read the backup", source, what);
+    let failed = |error: io::Error| StoreError::io("write what is imported", data_dir, error);
+    let bad = |problem: String| StoreError::Backup { path: source.to_owned(), problem };
+    let damaged = |error: io::Error| bad(error.to_string());
     let layout = Layout::new(data_dir);
-    let (mut opened, _) = Opened::on_disk_unchecked(data_dir)?;
-    let mut tar = tar::Archive::new(BufReader::new(File::open(source).map_err(failed)?));
+    let Unchecked { mut opened, .. } = Opened::on_disk_unchecked(data_dir)?;
+    let file = File::open(source).map_err(|error| StoreError::io("read the backup", source, error))?;
+    let mut tar = tar::Archive::new(BufReader::new(file));
     let (mut manifest, mut expected) = (None::<Manifest>, None::<BTreeMap<String, String>>);
     let (mut found, mut done) = (BTreeMap::new(), Transferred::default());
-    for entry in tar.entries().map_err(failed)? {
-        let mut entry = entry.map_err(failed)?;
-        let name = entry.path().map_err(failed)?.to_string_lossy().into_owned();
+    for entry in tar.entries().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let name = entry.path().map_err(damaged)?.to_string_lossy().into_owned();
+        let mut reader = Hashing { inner: entry, hasher: blake3::Hasher::new() };
         match name.as_str() {
-            "manifest.json" => manifest = Some(serde_json::from_reader(&mut entry).map_err(|e| bad(e.to_string()))?),
-            "digests.json" => expected = Some(serde_json::from_reader(&mut entry).map_err(|e| bad(e.to_string()))?),
+            "manifest.json" => manifest = Some(json(&mut reader).map_err(bad)?),
+            "digests.json" => {
+                expected = Some(json(&mut reader).map_err(bad)?);
+                continue;
+            }
             "records" => {
-                let format = manifest.as_ref().map(|manifest| manifest.format);
-                if format != Some(FORMAT_VERSION) {
-                    return Err(bad(format!("it has format {format:?}, and this quipu reads {FORMAT_VERSION}")));
+                let Some(Manifest { format, .. }) = &manifest else {
+                    return Err(bad("its manifest is missing".into()));
+                };
+                if *format != FORMAT_VERSION {
+                    return Err(bad(format!("it has format {format}, and this quipu reads {FORMAT_VERSION}")));
                 }
-                let mut reader = Hashing { inner: entry, hasher: blake3::Hasher::new() };
-                read_frames(&mut reader, &opened, &mut done).map_err(|what| bad(what))?;
-                found.insert(name, reader.hasher.finalize().to_hex().to_string());
+                read_frames(&mut reader, &opened, &mut done, &bad)?;
             }
             _ => {
                 let target = match name.split_once('/') {
@@ -209,14 +252,16 @@ fn import_into(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError
                     Some(("uploads", file)) if is_file_name("uploads", file) => layout.uploads().join(file),
                     _ => return Err(bad(format!("it has a file {name:.80}, which is none of a store"))),
                 };
-                let mut reader = Hashing { inner: entry, hasher: blake3::Hasher::new() };
                 let mut file = File::create_new(&target).map_err(failed)?;
-                done.bytes += io::copy(&mut reader, &mut file).map_err(failed)?;
+                done.bytes += copy(&mut reader, &mut file).map_err(|(reads, error)| match reads {
+                    true => damaged(error),
+                    false => failed(error),
+                })?;
                 file.sync_all().map_err(failed)?;
                 done.files += 1;
-                found.insert(name, reader.hasher.finalize().to_hex().to_string());
             }
         }
+        found.insert(name, reader.hasher.finalize().to_hex().to_string());
     }
     let (Some(manifest), Some(expected)) = (manifest, expected) else {
         return Err(bad("its end is missing".into()));
@@ -224,51 +269,84 @@ fn import_into(source: &Path, data_dir: &Path) -> Result<Transferred, StoreError
     if found != expected || done.records != manifest.records {
         return Err(bad("what is in it does not have the digests that it names".into()));
     }
-    for folder in [layout.results(), layout.uploads()] {
-        sync_folder(&folder).map_err(failed)?;
+    let bytes = opened.kv().get(Table::Meta, META_KEY)?;
+    // A store that never decided anything has no head.
+    let meta = bytes.map_or(Ok(Meta::default()), |bytes| decode(Table::Meta, &bytes))?;
+    if meta.last_applied != manifest.last_applied {
+        return Err(bad(format!("its last command is {}, and should be {}", meta.last_applied, manifest.last_applied)));
     }
-    let bytes = opened.kv().get(Table::Meta, META_KEY)?.ok_or_else(|| bad("it has no head".into()))?;
-    let meta: Meta = decode(Table::Meta, &bytes)?;
     let meta = Meta { id: uuid::Uuid::new_v4(), ..meta };
     let head = Writes::from([((Table::Meta, META_KEY.to_vec()), Some(Bytes::from(encode(&meta))))]);
     opened.kv().commit(head)?;
     if let Some(mark) = &mut opened.mark {
-        HighWater::set(mark, meta.last_applied)?;
+        mark.set(meta.last_applied)?;
+    }
+    for folder in [layout.results(), layout.uploads(), layout.store()] {
+        sync_folder(&folder).map_err(failed)?;
     }
     Ok(done)
 }
 
-fn read_frames(reader: &mut impl Read, opened: &Opened, done: &mut Transferred) -> Result<(), String> {
-    let text = |error: io::Error| error.to_string();
-    let (mut writes, mut waiting) = (Writes::new(), 0);
+/// A small document.
+fn json<T: DeserializeOwned>(reader: &mut impl Read) -> Result<T, String> {
+    let mut text = Vec::new();
+    reader.take(JSON_BYTES_MAX).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
+}
+
+/// Copies; an error comes with whether reading failed.
+fn copy(reader: &mut impl Read, file: &mut File) -> Result<u64, (bool, io::Error)> {
+    let (mut buffer, mut copied) = (vec![0; 64 << 10], 0);
     loop {
-        let mut head = [0; 9];
-        match reader.read(&mut head[..1]).map_err(text)? {
-            0 => break,
-            _ => reader.read_exact(&mut head[1..]).map_err(text)?,
-        }
-        let table = Table::ALL.get(usize::from(head[0])).copied().ok_or("a record of no table")?;
-        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX);
-        let (key_len, value_len) = (number(&head[1..5]), number(&head[5..9]));
-        if key_len > FRAME_BYTES_MAX || value_len > FRAME_BYTES_MAX {
-            return Err("a record that is too large".into());
-        }
-        let part = |reader: &mut dyn Read, len: u32| {
-            // What is not there takes no memory.
-            let mut bytes = Vec::new();
-            reader.take(u64::from(len)).read_to_end(&mut bytes).map_err(text)?;
-            if bytes.len() == len as usize { Ok(bytes) } else { Err("a record is cut".to_owned()) }
+        let len = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err((true, error)),
         };
-        let key = part(reader, key_len)?;
-        let value = part(reader, value_len)?;
+        file.write_all(&buffer[..len]).map_err(|error| (false, error))?;
+        copied += len as u64;
+    }
+}
+
+fn read_frames(
+    reader: &mut impl Read,
+    opened: &Opened,
+    done: &mut Transferred,
+    bad: &dyn Fn(String) -> StoreError,
+) -> Result<(), StoreError> {
+    let (mut writes, mut waiting) = (Writes::new(), 0);
+    while let Some((table, key, value)) = read_frame(reader).map_err(bad)? {
         done.records += 1;
         done.bytes += (key.len() + value.len()) as u64;
         waiting += key.len() + value.len();
         writes.insert((table, key), Some(value.into()));
         if waiting > COMMIT_BYTES {
-            opened.kv().commit(std::mem::take(&mut writes)).map_err(|error| error.to_string())?;
+            opened.kv().commit(std::mem::take(&mut writes))?;
             waiting = 0;
         }
     }
-    opened.kv().commit(writes).map_err(|error| error.to_string())
+    opened.kv().commit(writes)
+}
+
+/// The next record; none at the end.
+fn read_frame(reader: &mut impl Read) -> Result<Option<(Table, Vec<u8>, Vec<u8>)>, String> {
+    let text = |error: io::Error| error.to_string();
+    let mut head = [0; 9];
+    if reader.read(&mut head[..1]).map_err(text)? == 0 {
+        return Ok(None);
+    }
+    reader.read_exact(&mut head[1..]).map_err(text)?;
+    let table = Table::ALL.get(usize::from(head[0])).copied().ok_or("a record of no table")?;
+    let number = |bytes: &[u8]| bytes.try_into().map_or(u32::MAX, u32::from_le_bytes);
+    let mut part = |len: u32| {
+        if len > FRAME_BYTES_MAX {
+            return Err("a record is too large".to_owned());
+        }
+        // What is not there takes no memory.
+        let mut bytes = Vec::new();
+        reader.take(u64::from(len)).read_to_end(&mut bytes).map_err(text)?;
+        if bytes.len() == len as usize { Ok(bytes) } else { Err("a record is cut".to_owned()) }
+    };
+    Ok(Some((table, part(number(&head[1..5]))?, part(number(&head[5..9]))?)))
 }

@@ -5,6 +5,7 @@ use super::kv::{Each, Kv, Writes};
 use super::record::{FORMAT_VERSION, Table};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::error::Error;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,13 @@ impl DiskKv {
 
     fn trouble(&self, doing: &'static str) -> impl Fn(fjall::Error) -> StoreError {
         let folder = self.folder.clone();
-        move |error| StoreError::io(doing, &folder, problem(&error))
+        move |error| match error {
+            // Without a cause in the system it is what was read that can't be.
+            fjall::Error::Storage(ref inner) if inner.source().is_none() => {
+                StoreError::Corrupt { table: "all", problem: format!("{inner:?}") }
+            }
+            error => StoreError::io(doing, &folder, problem(&error)),
+        }
     }
 
     /// Bytes on the disk, journals included.

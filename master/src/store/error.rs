@@ -42,8 +42,32 @@ pub enum StoreError {
         /// Number of the last command that was acknowledged.
         acknowledged: u64,
     },
+    /// Nothing is where a store should be.
+    #[error("there is no store in {}; give the data folder of a master (--data-dir)", path.display())]
+    Missing {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// Something is where nothing should be.
+    #[error("{} is there already; {fix}", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A backup is not what was exported.
+    #[error("the backup {} is damaged or none: {problem}; nothing was imported, take another one", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// What is there can't be what was written.
-    #[error("the store is damaged, table {table}: {problem}; `quipu store verify` says more, `quipu store import` restores a backup")]
+    #[error(
+        "the store is damaged, table {table}: {problem}; `quipu store verify` says more, `quipu store import` restores a backup"
+    )]
     Corrupt {
         /// Which table.
         table: &'static str,

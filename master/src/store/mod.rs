@@ -88,6 +88,25 @@ pub struct Opened {
     lock: Option<FolderLock>,
 }
 
+/// A store that is not compared with its mark yet.
+struct Unchecked {
+    opened: Opened,
+    /// How many commands were acknowledged, as the mark says.
+    acknowledged: u64,
+}
+
+impl Unchecked {
+    /// Refuses a store that has lost acknowledged commands.
+    fn checked(self, data_dir: &Path) -> Result<Opened, StoreError> {
+        let Self { opened, acknowledged } = self;
+        let found = opened.meta.last_applied;
+        if found < acknowledged {
+            return Err(StoreError::Truncated { path: data_dir.to_owned(), found, acknowledged });
+        }
+        Ok(opened)
+    }
+}
+
 impl Opened {
     /// A store in memory.
     pub fn in_memory() -> Self {
@@ -100,16 +119,22 @@ impl Opened {
     /// # Errors
     /// Where the folder is in use, damaged, of another version, or can't be used.
     pub fn on_disk(data_dir: &Path) -> Result<Self, StoreError> {
-        let (opened, acknowledged) = Self::on_disk_unchecked(data_dir)?;
-        let found = opened.meta.last_applied;
-        if found < acknowledged {
-            return Err(StoreError::Truncated { path: data_dir.to_owned(), found, acknowledged });
+        Self::on_disk_unchecked(data_dir)?.checked(data_dir)
+    }
+
+    /// The store of a data folder; none is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], or as with [`Self::on_disk`].
+    fn existing(data_dir: &Path) -> Result<Unchecked, StoreError> {
+        if !Layout::new(data_dir).store().exists() {
+            return Err(StoreError::Missing { path: data_dir.to_owned() });
         }
-        Ok(opened)
+        Self::on_disk_unchecked(data_dir)
     }
 
     /// The same without a look at the mark of acknowledged commands, which is given.
-    pub(crate) fn on_disk_unchecked(data_dir: &Path) -> Result<(Self, u64), StoreError> {
+    fn on_disk_unchecked(data_dir: &Path) -> Result<Unchecked, StoreError> {
         let layout = Layout::new(data_dir);
         let lock = FolderLock::take(data_dir)?;
         for folder in [layout.store(), layout.results(), layout.uploads()] {
@@ -128,7 +153,8 @@ impl Opened {
             None => Meta { id: uuid::Uuid::new_v4(), ..Meta::default() },
         };
         let kv: Arc<dyn Kv> = Arc::clone(&disk) as Arc<dyn Kv>;
-        Ok((Self { kv, disk: Some(disk), meta, mark: Some(mark), lock: Some(lock) }, acknowledged))
+        let opened = Self { kv, disk: Some(disk), meta, mark: Some(mark), lock: Some(lock) };
+        Ok(Unchecked { opened, acknowledged })
     }
 
     /// Begins to decide; `observer` hears of every change.

@@ -1,15 +1,21 @@
 //! Looks a store over: every record is read, and what hangs together is held together.
 
 use super::files::HighWater;
+use super::kv::Writes;
 use super::reads::Reads;
-use super::record::{JobRecord, KeyRecord, OutputRecord, Progress, ResultHead, ShardRecord, Table, decode, last_number};
-use super::{Layout, Opened, StoreError};
-use quipu_shared::ids::JobId;
+use super::record::{
+    JobRecord, KeyRecord, META_KEY, OutputRecord, Progress, ResultHead, ScheduleRecord, ShardRecord, Table, decode,
+    encode, last_number,
+};
+use super::{Layout, Opened, StoreError, Unchecked};
+use bytes::Bytes;
+use quipu_shared::ids::{JobId, ScheduleId};
 use quipu_shared::service::JobState;
-use quipu_shared::spec::JobSpec;
+use quipu_shared::spec::{JobSpec, ScheduleSpec};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -27,6 +33,8 @@ pub struct StoreReport {
     pub last_applied: u64,
     /// Number of the last command that was acknowledged, as far as the mark says.
     pub acknowledged: u64,
+    /// Acknowledged commands that are not there any more.
+    pub lost: u64,
     /// Number of the command that the last master began with.
     pub epoch: u64,
     /// Jobs by durable state.
@@ -63,88 +71,126 @@ impl StoreReport {
 /// # Errors
 /// Where it can't be opened or read.
 pub fn stats(data_dir: &Path) -> Result<StoreReport, StoreError> {
-    let (opened, acknowledged) = existing(data_dir)?;
-    let mut report = head(&opened, acknowledged)?;
-    opened.jobs(None, false, &mut |_, record| {
-        *report.jobs.entry(record.state.name()).or_default() += 1;
-        true
-    })?;
-    for table in [Table::Shards, Table::Keys, Table::Schedules] {
-        let mut count = 0;
-        opened.kv().scan(table, &[], &[0xff; 300], false, &mut |_, _| {
-            count += 1;
-            Ok(true)
-        })?;
-        match table {
-            Table::Shards => report.shards = count,
-            Table::Keys => report.keys = count,
-            _ => report.schedules = count,
-        }
-    }
-    let layout = Layout::new(data_dir);
-    let files = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    report.result_bytes = files(&layout.results()).filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    report.uploads = files(&layout.uploads()).count() as u64;
-    Ok(report)
+    let Unchecked { opened, acknowledged } = Opened::existing(data_dir)?;
+    count(&opened, acknowledged, data_dir, &mut |_, _| {})
 }
 
-/// Reads everything in a data folder that no master uses, results included, and says what is wrong. With `accept_loss`
-/// the mark of acknowledged commands is set to what is there.
+/// Reads everything in a data folder that no master uses, results and uploads included, and says what is wrong. With
+/// `accept_loss` a store that has lost acknowledged commands becomes one that has not: its own, with another id, since
+/// numbers of jobs and epochs may be given a second time.
 ///
 /// # Errors
 /// Where it can't be opened or read at all.
 pub fn verify(data_dir: &Path, accept_loss: bool) -> Result<StoreReport, StoreError> {
-    let mut report = stats(data_dir)?;
-    let (mut opened, acknowledged) = existing(data_dir)?;
-    if report.last_applied < acknowledged {
-        if accept_loss {
-            HighWater::reset(&Layout::new(data_dir).mark())?;
-            (opened.mark, report.acknowledged) = (Some(HighWater::open(Layout::new(data_dir).mark())?.0), report.last_applied);
-            opened.mark.as_mut().map_or(Ok(()), |mark| mark.set(report.last_applied))?;
-        } else {
-            report.problem(format!(
-                "the last command is {}, and {acknowledged} were acknowledged: the difference is lost",
-                report.last_applied
-            ));
-        }
-    }
-    let last_job = opened.meta.last_job;
+    let Unchecked { mut opened, acknowledged } = Opened::existing(data_dir)?;
     let mut jobs = BTreeMap::new();
-    opened.kv().scan(Table::Jobs, &[], &[0xff; 9], false, &mut |key, value| {
-        let job = JobId(last_number(key));
-        match decode::<JobRecord>(Table::Jobs, value) {
-            Ok(record) => drop(jobs.insert(job, record)),
-            Err(error) => report.problem(format!("job {job}: {error}")),
-        }
-        Ok(true)
-    })?;
+    let mut report = count(&opened, acknowledged, data_dir, &mut |job, record| drop(jobs.insert(job, record)))?;
+    if report.lost > 0 && accept_loss {
+        accept(&mut opened, data_dir)?;
+        report.store = opened.meta.id.to_string();
+        report.acknowledged = report.last_applied;
+    } else if report.lost > 0 {
+        report.problem(format!(
+            "the last command is {}, and {acknowledged} were acknowledged: {} are lost; restore a backup, or accept the \
+             loss (--accept-loss)",
+            report.last_applied, report.lost
+        ));
+    }
+    let uploads = check_uploads(data_dir, &mut report);
     for (job, record) in &jobs {
-        if job.0 > last_job {
-            report.problem(format!("job {job} is above the last number, {last_job}"));
+        if job.0 > opened.meta.last_job {
+            report.problem(format!("job {job} is above the last number, {}", opened.meta.last_job));
         }
-        check_job(&opened, data_dir, *job, record, &mut report)?;
+        if let Some(digest) = record.fixed.upload.as_ref().filter(|digest| !uploads.contains(*digest))
+            && !record.state.is_final()
+        {
+            report.problem(format!("job {job}: the upload {digest} that it reads is missing or damaged"));
+        }
+        if let Err(error) = check_job(&opened, data_dir, *job, record, &mut report) {
+            report.problem(format!("job {job}: {error}"));
+        }
     }
     check_tables(&opened, &jobs, &mut report)?;
     Ok(report)
 }
 
-fn existing(data_dir: &Path) -> Result<(Opened, u64), StoreError> {
-    if !Layout::new(data_dir).store().join("format").exists() {
-        return Err(StoreError::io("open the store", data_dir, "there is no store in this folder"));
-    }
-    Opened::on_disk_unchecked(data_dir)
+/// Makes a store its own, and its mark what is there. The id goes first: until the mark follows, the loss is noticed.
+fn accept(opened: &mut Opened, data_dir: &Path) -> Result<(), StoreError> {
+    opened.meta.id = uuid::Uuid::new_v4();
+    let head = Bytes::from(encode(&opened.meta));
+    opened.kv().commit(Writes::from([((Table::Meta, META_KEY.to_vec()), Some(head))]))?;
+    let path = Layout::new(data_dir).mark();
+    HighWater::reset(&path)?;
+    let (mut mark, _) = HighWater::open(path)?;
+    mark.set(opened.meta.last_applied)?;
+    opened.mark = Some(mark);
+    Ok(())
 }
 
-fn head(opened: &Opened, acknowledged: u64) -> Result<StoreReport, StoreError> {
-    Ok(StoreReport {
+/// Counts, and hands out every job that reads.
+fn count(
+    opened: &Opened,
+    acknowledged: u64,
+    data_dir: &Path,
+    each: &mut dyn FnMut(JobId, JobRecord),
+) -> Result<StoreReport, StoreError> {
+    let mut report = StoreReport {
         store: opened.meta.id.to_string(),
         format: super::record::FORMAT_VERSION,
         last_applied: opened.meta.last_applied,
         acknowledged,
+        lost: acknowledged.saturating_sub(opened.meta.last_applied),
         epoch: opened.meta.epoch,
         table_bytes: opened.disk.as_ref().map_or(Ok(0), |disk| disk.disk_bytes())?,
         ..StoreReport::default()
-    })
+    };
+    opened.kv().scan(Table::Jobs, &[], &[0xff; 9], false, &mut |key, value| {
+        let job = JobId(last_number(key));
+        match decode::<JobRecord>(Table::Jobs, value) {
+            Ok(record) => {
+                *report.jobs.entry(record.state.name()).or_default() += 1;
+                each(job, record);
+            }
+            Err(error) => report.problem(format!("job {job}: {error}")),
+        }
+        Ok(true)
+    })?;
+    for (table, counted) in [
+        (Table::Shards, &mut report.shards),
+        (Table::Keys, &mut report.keys),
+        (Table::Schedules, &mut report.schedules),
+    ] {
+        opened.kv().scan(table, &[], &[0xff; 300], false, &mut |_, _| {
+            *counted += 1;
+            Ok(true)
+        })?;
+    }
+    let layout = Layout::new(data_dir);
+    let files = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    report.result_bytes = files(&layout.results()).filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    report.uploads = files(&layout.uploads()).filter(|file| upload_digest(&file.path()).is_some()).count() as u64;
+    Ok(report)
+}
+
+/// The digest that an upload's file is named by; none for other files.
+fn upload_digest(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    (name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| name.to_owned())
+}
+
+/// Reads uploads; gives those that are what their names say.
+fn check_uploads(data_dir: &Path, report: &mut StoreReport) -> BTreeSet<String> {
+    let mut good = BTreeSet::new();
+    for file in std::fs::read_dir(Layout::new(data_dir).uploads()).into_iter().flatten().flatten() {
+        let Some(digest) = upload_digest(&file.path()) else { continue };
+        let mut hasher = blake3::Hasher::new();
+        match File::open(file.path()).and_then(|file| std::io::copy(&mut BufReader::new(file), &mut hasher)) {
+            Ok(_) if hasher.finalize().to_hex().as_str() == digest => drop(good.insert(digest)),
+            Ok(_) => report.problem(format!("the upload {digest} is damaged")),
+            Err(error) => report.problem(format!("the upload {digest}: {error}")),
+        }
+    }
+    good
 }
 
 fn check_job(
@@ -181,9 +227,10 @@ fn check_job(
         end_row = first_row + shard.rows;
         if let OutputRecord::Spooled { offset, len, digest } = shard.output {
             let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-            let read = file.as_ref().map_err(ToString::to_string).and_then(|file| {
-                file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())
-            });
+            let read = file
+                .as_ref()
+                .map_err(ToString::to_string)
+                .and_then(|file| file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string()));
             match read {
                 Ok(()) if *blake3::hash(&bytes).as_bytes() == digest => {}
                 Ok(()) => report.problem(format!("job {job}: the results from row {first_row} on are damaged")),
@@ -232,14 +279,28 @@ fn check_tables(
             report.problem(format!("table {} has {orphans} records without a job", table.name()));
         }
     }
+    let mut schedules = BTreeMap::new();
+    opened.kv().scan(Table::Schedules, &[], &[0xff; 9], false, &mut |key, value| {
+        let schedule = ScheduleId(last_number(key));
+        match decode::<ScheduleRecord>(Table::Schedules, value) {
+            Ok(record) => {
+                if let Err(error) = serde_json::from_slice::<ScheduleSpec>(&record.spec) {
+                    report.problem(format!("schedule {schedule}: its spec does not read: {error}"));
+                }
+                schedules.insert(schedule, record);
+            }
+            Err(error) => report.problem(format!("schedule {schedule}: {error}")),
+        }
+        Ok(true)
+    })?;
     opened.kv().scan(Table::Keys, &[], &[0xff; 300], false, &mut |key, value| {
         let key = String::from_utf8_lossy(key).into_owned();
         match decode::<KeyRecord>(Table::Keys, value) {
             Ok(known) => {
                 let owner = jobs.get(&JobId(known.id)).and_then(|record| record.fixed.idempotency_key.as_ref());
-                let is_schedule = opened.schedule(quipu_shared::ids::ScheduleId(known.id))?;
-                let of_schedule = is_schedule.and_then(|record| record.idempotency_key);
-                if owner != Some(&key) && of_schedule.as_ref() != Some(&key) {
+                let of_schedule =
+                    schedules.get(&ScheduleId(known.id)).and_then(|record| record.idempotency_key.as_ref());
+                if owner != Some(&key) && of_schedule != Some(&key) {
                     report.problem(format!("idempotency key {key:?} belongs to nothing"));
                 }
             }
@@ -249,15 +310,23 @@ fn check_tables(
     })
 }
 
-/// Writes the tables of a data folder that no master uses out in order, and drops what was overwritten; gives their
-/// bytes before and after.
+/// Bytes of the tables on the disk, before and after they were compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Before.
+    pub bytes_before: u64,
+    /// After.
+    pub bytes_after: u64,
+}
+
+/// Writes the tables of a data folder that no master uses out in order, and drops what was overwritten.
 ///
 /// # Errors
 /// Where it can't be opened or written.
-pub fn compact(data_dir: &Path) -> Result<(u64, u64), StoreError> {
-    let (opened, _) = existing(data_dir)?;
-    let Some(disk) = &opened.disk else { return Ok((0, 0)) };
-    let before = disk.disk_bytes()?;
+pub fn compact(data_dir: &Path) -> Result<Compacted, StoreError> {
+    let opened = Opened::existing(data_dir)?.opened;
+    let Some(disk) = &opened.disk else { return Ok(Compacted { bytes_before: 0, bytes_after: 0 }) };
+    let bytes_before = disk.disk_bytes()?;
     disk.compact()?;
-    Ok((before, disk.disk_bytes()?))
+    Ok(Compacted { bytes_before, bytes_after: disk.disk_bytes()? })
 }

@@ -1,5 +1,6 @@
 //! Tests of the store: its law, its files, its crashes.
 
+mod backup;
 pub mod crash;
 mod law;
 mod trouble;
