@@ -1,9 +1,9 @@
 //! A cluster inside this process: the same master and worker actors, nothing listening, nothing to configure.
 
+use quipu_master::disk::DiskWatch;
 use quipu_master::dispatcher::peers::WorkerLink;
 use quipu_master::dispatcher::{DispatcherArgs, DispatcherMessage};
 use quipu_master::jobs::admission::Admission;
-use quipu_master::disk::DiskWatch;
 use quipu_master::jobs::entry::JobTable;
 use quipu_master::jobs::opening::{JobOpener, ResultPlace};
 use quipu_master::service::{Master, MasterService};

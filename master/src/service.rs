@@ -351,10 +351,7 @@ impl JobService for Master {
 
 impl MasterService {
     /// The results of a job that is not served any more.
-    fn ended_results(
-        &self,
-        job: JobId,
-    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+    fn ended_results(&self, job: JobId) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         let record = self.store().job(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
         if let Some(error) = record.error.filter(|_| record.state != JobState::Succeeded) {
             return Ok(stream::iter([Err(error.into())]).boxed());

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured or skipped")]
 
+pub mod hosts;
 pub mod job;
 
 use nix::sys::signal::{Signal, kill};
@@ -110,6 +111,14 @@ impl Node {
         let status = wait_for("the end of a node", patience, || self.child.try_wait().expect("waitable"));
         self.ended = Some(status);
         status
+    }
+
+    /// What it logged last, if it has ended by itself.
+    pub fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().expect("waitable")?;
+        let log = self.logged();
+        let last = log.lines().rev().take(5).collect::<Vec<_>>();
+        Some(format!("{} has ended with {status}: {}", self.log.display(), last.join("\n")))
     }
 
     /// What it has logged so far.

@@ -43,7 +43,9 @@ pub enum StoreError {
         acknowledged: u64,
     },
     /// What is there can't be what was written.
-    #[error("the store is damaged, table {table}: {problem}; `quipu store verify` says more, `quipu store import` restores a backup")]
+    #[error(
+        "the store is damaged, table {table}: {problem}; `quipu store verify` says more, `quipu store import` restores a backup"
+    )]
     Corrupt {
         /// Which table.
         table: &'static str,

@@ -2,7 +2,9 @@
 
 use super::files::HighWater;
 use super::reads::Reads;
-use super::record::{JobRecord, KeyRecord, OutputRecord, Progress, ResultHead, ShardRecord, Table, decode, last_number};
+use super::record::{
+    JobRecord, KeyRecord, OutputRecord, Progress, ResultHead, ShardRecord, Table, decode, last_number,
+};
 use super::{Layout, Opened, StoreError};
 use quipu_shared::ids::JobId;
 use quipu_shared::service::JobState;
@@ -99,7 +101,8 @@ pub fn verify(data_dir: &Path, accept_loss: bool) -> Result<StoreReport, StoreEr
     if report.last_applied < acknowledged {
         if accept_loss {
             HighWater::reset(&Layout::new(data_dir).mark())?;
-            (opened.mark, report.acknowledged) = (Some(HighWater::open(Layout::new(data_dir).mark())?.0), report.last_applied);
+            (opened.mark, report.acknowledged) =
+                (Some(HighWater::open(Layout::new(data_dir).mark())?.0), report.last_applied);
             opened.mark.as_mut().map_or(Ok(()), |mark| mark.set(report.last_applied))?;
         } else {
             report.problem(format!(
@@ -181,9 +184,10 @@ fn check_job(
         end_row = first_row + shard.rows;
         if let OutputRecord::Spooled { offset, len, digest } = shard.output {
             let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-            let read = file.as_ref().map_err(ToString::to_string).and_then(|file| {
-                file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string())
-            });
+            let read = file
+                .as_ref()
+                .map_err(ToString::to_string)
+                .and_then(|file| file.read_exact_at(&mut bytes, offset).map_err(|error| error.to_string()));
             match read {
                 Ok(()) if *blake3::hash(&bytes).as_bytes() == digest => {}
                 Ok(()) => report.problem(format!("job {job}: the results from row {first_row} on are damaged")),

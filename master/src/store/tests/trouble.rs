@@ -1,8 +1,8 @@
 //! Data folders in trouble: each is refused in words that say what to do, and nothing is lost by that.
 
 use super::*;
-use crate::store::{Layout, StoreError};
 use crate::store::reads::Reads;
+use crate::store::{Layout, StoreError};
 use std::fs;
 
 fn filled(jobs: usize) -> tempfile::TempDir {
@@ -24,7 +24,12 @@ fn what_was_decided_is_there_after_a_restart() {
     let folder = filled(3);
     let store = open(folder.path());
     let mut jobs = Vec::new();
-    store.jobs(None, true, &mut |job, record| { jobs.push((job.0, record.state)); true }).expect("read");
+    store
+        .jobs(None, true, &mut |job, record| {
+            jobs.push((job.0, record.state));
+            true
+        })
+        .expect("read");
     assert_eq!(jobs, [3, 2, 1].map(|job| (job, JobState::Queued)));
     assert_eq!(lead(&store), Epoch(5), "the number of its own command");
 }
@@ -34,7 +39,10 @@ fn a_folder_serves_one_master() {
     let folder = filled(1);
     let _first = open(folder.path());
     let second = refusal(folder.path());
-    assert!(matches!(second, StoreError::Locked { .. }) && second.to_string().contains("in use by another master"), "{second}");
+    assert!(
+        matches!(second, StoreError::Locked { .. }) && second.to_string().contains("in use by another master"),
+        "{second}"
+    );
 }
 
 #[test]
@@ -42,7 +50,10 @@ fn a_store_of_another_version_is_refused() {
     let folder = filled(1);
     fs::write(Layout::new(folder.path()).store().join("format"), "quipu store 99\n").expect("written");
     let refused = refusal(folder.path());
-    assert!(refused.to_string().contains("has format 99") && refused.to_string().contains("quipu store export"), "{refused}");
+    assert!(
+        refused.to_string().contains("has format 99") && refused.to_string().contains("quipu store export"),
+        "{refused}"
+    );
     fs::remove_file(Layout::new(folder.path()).store().join("format")).expect("removed");
     assert!(matches!(refusal(folder.path()), StoreError::Format { .. }));
 }
@@ -101,7 +112,10 @@ fn missing_files_are_noticed() {
     let folder = filled(5);
     fs::remove_dir_all(Layout::new(folder.path()).store().join("tables")).expect("removed");
     let refused = refusal(folder.path());
-    assert!(matches!(refused, StoreError::Truncated { found: 0, acknowledged: 6, .. } | StoreError::Format { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, StoreError::Truncated { found: 0, acknowledged: 6, .. } | StoreError::Format { .. }),
+        "{refused:?}"
+    );
 }
 
 #[test]
