@@ -221,4 +221,19 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&document), expected, "every row once");
         cluster.stop().await;
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn jobs_that_follow_each_other_closely_are_all_served() {
+        // A job was shown to a dispatcher that just served the next one before its spec was at hand: it failed with
+        // `unknown_job`, one in ten.
+        let cluster = Embedded::start(1, TierChoice::Auto, &LimitsConfig::default()).await.expect("starts");
+        let service = cluster.service();
+        for number in 0..500 {
+            let job = service.submit(sweep(10)).await.expect("accepted");
+            let mut results = service.results(job).await.expect("results");
+            let document = results.next().await.expect("a document");
+            assert!(document.is_ok(), "job {number}: {document:?}");
+        }
+        cluster.stop().await;
+    }
 }
