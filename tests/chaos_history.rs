@@ -10,7 +10,7 @@
 mod history;
 mod support;
 
-use history::plan::WORKERS;
+use history::plan::{Action, WORKERS, round};
 use history::run::run;
 use std::env;
 use support::hosts::Hosts;
@@ -44,4 +44,21 @@ fn random_faults_lose_nothing_that_was_acknowledged() {
     inside.env(INSIDE, hosts.master());
     let status = hosts.on(&hosts.master(), &inside).status().expect("runs");
     assert!(status.success(), "the run in the master's namespace says why");
+}
+
+#[test]
+fn a_seed_is_a_schedule() {
+    let rounds: Vec<_> = (0..200).map(|number| round(SEED, number)).collect();
+    assert!(rounds.iter().zip(0..).all(|(planned, number)| *planned == round(SEED, number)), "the same each time");
+    assert!((0..200).any(|number| round(SEED, number) != round(SEED + 1, number)), "other seeds are other schedules");
+    let jobs = rounds.iter().flat_map(|round| round.lanes.iter().flatten()).map(|submission| submission.jobs.len());
+    assert!(jobs.sum::<usize>() >= 10_000, "as many jobs as the long run is to show");
+    let actions: Vec<Action> =
+        rounds[..ROUNDS as usize].iter().flat_map(|round| &round.actions).map(|(_, a)| *a).collect();
+    let is_in = |wanted: fn(&Action) -> bool| actions.iter().any(wanted);
+    assert!(is_in(|action| *action == Action::KillMaster), "{actions:?}");
+    assert!(is_in(|action| *action == Action::StopMaster), "{actions:?}");
+    assert!(is_in(|action| matches!(action, Action::KillWorker(_))), "{actions:?}");
+    assert!(is_in(|action| matches!(action, Action::StopWorker(_))), "{actions:?}");
+    assert!(is_in(|action| matches!(action, Action::Cut(_))), "{actions:?}");
 }

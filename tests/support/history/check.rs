@@ -86,7 +86,7 @@ pub fn check(events: &[Event], expected: &BTreeMap<String, Expected>) -> Vec<Str
         }
     }
     for key in &names.submitted {
-        if !names.ids.get(key).is_some_and(|id| stories[id].acknowledged_at.is_some()) {
+        if names.ids.get(key).is_none_or(|id| stories[id].acknowledged_at.is_none()) {
             wrong.push(format!("{key} was submitted again and again and never acknowledged"));
         }
     }
