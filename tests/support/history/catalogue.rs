@@ -1,6 +1,7 @@
 //! The jobs of a run, and what each of them must give: each is run once by one executor in this process.
 
 use super::check::End;
+use super::events::FailedRows;
 use super::plan::{JobPlan, Size};
 use quipu::spec::{ColumnType, JobKind, JobSpec, OnError, RowFormat, TableInput};
 use quipu::{Cluster, Sample, Sweep};
@@ -86,8 +87,8 @@ impl Catalogue {
 
 fn shown(end: &End) -> String {
     match end {
-        End::Succeeded { result, rows_failed } => format!("{} bytes, {rows_failed} rows failed", result.len()),
-        End::Failed { code, row } => format!("{code} at row {row:?}"),
+        End::Succeeded { result, failed } => format!("{} bytes, {} rows failed", result.len(), failed.count),
+        End::Failed { code, failed } => format!("{code}, {failed:?}"),
     }
 }
 
@@ -97,13 +98,13 @@ async fn end_of(cluster: &Cluster, spec: JobSpec) -> End {
     let view = running.view().await.expect("the job");
     match (output, view.state) {
         (Ok(output), JobState::Succeeded) => {
-            End::Succeeded { result: output.text().as_bytes().into(), rows_failed: view.rows_failed }
+            End::Succeeded { result: output.text().as_bytes().into(), failed: FailedRows::of(&view) }
         }
         (Err(_), JobState::Failed) => {
+            let failed = FailedRows::of(&view);
             let code = view.error.expect("a reason").code;
-            let row = view.row_errors.first().map(|error| error.row);
-            assert!(row.is_some(), "jobs of the catalogue fail by a row alone: {code}");
-            End::Failed { code, row }
+            assert!(failed.count == 1 && failed.first.is_some(), "what fails here fails by its lowest row: {code}");
+            End::Failed { code, failed: Some(failed) }
         }
         (output, state) => panic!("{state:?} with {output:?}"),
     }

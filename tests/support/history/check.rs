@@ -3,7 +3,7 @@
 //! It knows of a job only what answers have said. Two answers have an order only where one was there before the other
 //! was asked for, so nothing is held against the master that a slow client could have caused.
 
-use super::events::{Event, Moment, Sight};
+use super::events::{Event, FailedRows, Moment, Sight};
 use quipu_shared::service::JobState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 /// How a job may end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// With this result, and so many failed rows.
-    Succeeded { result: Arc<[u8]>, rows_failed: u64 },
+    /// With this result, in spite of these rows.
+    Succeeded { result: Arc<[u8]>, failed: FailedRows },
     /// With this code; where a row is to blame, with the lowest.
-    Failed { code: String, row: Option<u64> },
+    Failed { code: String, failed: Option<FailedRows> },
 }
 
 /// What is expected of a job, by its key.
@@ -227,12 +227,12 @@ fn check_end(
         let other = names.ids.get(other).and_then(|id| stories[id].last());
         other.is_some_and(|other| other.state != JobState::Succeeded)
     });
-    let dependency_failed = End::Failed { code: "dependency_failed".into(), row: None };
+    let dependency_failed = End::Failed { code: "dependency_failed".into(), failed: None };
     let end = if broken { &dependency_failed } else { &expected.end };
     match end {
-        End::Succeeded { result, rows_failed } => {
-            if last.state != JobState::Succeeded || last.rows_failed != *rows_failed {
-                wrong.push(format!("job {id} ({key}) should have succeeded with {rows_failed} failed rows: {last:?}"));
+        End::Succeeded { result, failed } => {
+            if last.state != JobState::Succeeded || last.failed != *failed {
+                wrong.push(format!("job {id} ({key}) should have succeeded with {failed:?}: {last:?}"));
             } else if results.is_empty() {
                 wrong.push(format!("job {id} ({key}) succeeded, and its result was never read"));
             }
@@ -240,10 +240,10 @@ fn check_end(
                 wrong.push(format!("job {id} ({key}) has a wrong result: {}", difference(other, result)));
             }
         }
-        End::Failed { code, row } => {
-            let told = last.code.as_ref() == Some(code) && (row.is_none() || last.row == *row);
+        End::Failed { code, failed } => {
+            let told = last.code.as_ref() == Some(code) && failed.as_ref().is_none_or(|failed| last.failed == *failed);
             if last.state != JobState::Failed || !told {
-                wrong.push(format!("job {id} ({key}) should have failed with {code} at row {row:?}: {last:?}"));
+                wrong.push(format!("job {id} ({key}) should have failed with {code} and {failed:?}: {last:?}"));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Histories that no master may make, each of which the checker must catch, and good ones that look like them.
 
 use super::check::{End, Expected, check};
-use super::events::{Event, Moment, Sight};
+use super::events::{Event, FailedRows, Moment, Sight};
 use quipu_shared::service::JobState::{self, Cancelled, Failed, Queued, Running, Scheduled, Succeeded, Waiting};
 use std::collections::BTreeMap;
 
@@ -13,19 +13,18 @@ fn acknowledged(key: &str, id: u64) -> Event {
     Event::Acknowledged { key: key.to_owned(), id }
 }
 
+/// Row 7, and no other.
+fn seventh() -> FailedRows {
+    FailedRows { count: 1, first: Some(7), digest: 7 }
+}
+
 fn sight(key: &str, state: JobState) -> Sight {
     let code = match state {
         Failed => Some("division_by_zero".to_owned()),
         Cancelled => Some("cancelled".to_owned()),
         _ => None,
     };
-    Sight {
-        key: key.to_owned(),
-        state,
-        row: (state == Failed).then_some(7),
-        rows_failed: u64::from(state == Failed),
-        code,
-    }
+    Sight { key: key.to_owned(), state, failed: if state == Failed { seventh() } else { FailedRows::default() }, code }
 }
 
 /// A look that was asked for at a moment.
@@ -61,8 +60,8 @@ fn plain(end: End) -> Expected {
 /// `a` succeeds with "5", `b` may be cancelled, `c` fails at row 7, `d` waits for the success of `a`, `e` for that of
 /// `c`, `f` may be tried again.
 fn expected() -> BTreeMap<String, Expected> {
-    let good = End::Succeeded { result: b"5"[..].into(), rows_failed: 0 };
-    let bad = End::Failed { code: "division_by_zero".into(), row: Some(7) };
+    let good = End::Succeeded { result: b"5"[..].into(), failed: FailedRows::default() };
+    let bad = End::Failed { code: "division_by_zero".into(), failed: Some(seventh()) };
     let good = plain(good);
     [
         ("a", good.clone()),
@@ -177,7 +176,7 @@ fn ends_that_change_are_caught() {
     assert!(wrong(&and(good(), &[seen(1, "a", Failed)])).iter().any(|what| what.contains("ended twice")));
     let fails = vec![submitted("c"), acknowledged("c", 1), seen(1, "c", Failed)];
     assert_good(&fails);
-    let other = Sight { row: Some(8), ..sight("c", Failed) };
+    let other = Sight { failed: FailedRows { first: Some(8), ..seventh() }, ..sight("c", Failed) };
     assert_caught(&and(fails, &[seen_since(Moment::MAX, 1, other)]), "ended twice");
 }
 
@@ -187,11 +186,12 @@ fn wrong_ends_are_caught() {
     assert_caught(&ends("a", sight("a", Cancelled)), "nobody asked");
     assert_caught(&ends("a", sight("a", Failed)), "should have succeeded");
     assert_caught(&ends("a", sight("a", Succeeded)), "never read");
-    let skipped = Sight { rows_failed: 1, ..sight("a", Succeeded) };
+    let skipped = Sight { failed: seventh(), ..sight("a", Succeeded) };
     assert_caught(&and(ends("a", skipped), &[result(1, b"5")]), "should have succeeded");
     for told in [
-        Sight { row: Some(8), ..sight("c", Failed) },
-        Sight { row: None, ..sight("c", Failed) },
+        Sight { failed: FailedRows { first: Some(8), ..seventh() }, ..sight("c", Failed) },
+        Sight { failed: FailedRows { digest: 8, ..seventh() }, ..sight("c", Failed) },
+        Sight { failed: FailedRows::default(), ..sight("c", Failed) },
         Sight { code: Some("internal".into()), ..sight("c", Failed) },
     ] {
         assert_caught(&ends("c", told), "should have failed");
@@ -217,7 +217,7 @@ fn jobs_that_do_not_wait_are_caught() {
     let early = [seen(2, "d", Running), seen(1, "a", Queued)];
     assert_caught(&and(and(both.to_vec(), &early), &ends), "which it waits for, was queued");
     let broken = [submitted("c"), acknowledged("c", 1), submitted("e"), acknowledged("e", 2), seen(1, "c", Failed)];
-    let told = Sight { code: Some("dependency_failed".into()), row: None, ..sight("e", Failed) };
+    let told = Sight { code: Some("dependency_failed".into()), failed: FailedRows::default(), ..sight("e", Failed) };
     assert_good(&and(broken.to_vec(), &[seen_since(Moment::MAX, 2, told.clone())]));
     assert_caught(&and(broken.to_vec(), &[seen(2, "e", Succeeded), result(2, b"5")]), "should have failed");
     let told = seen_since(Moment::MAX, 2, Sight { key: "d".into(), ..told });

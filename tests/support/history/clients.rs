@@ -2,7 +2,7 @@
 //! is written down; nothing is judged here.
 
 use super::catalogue::Catalogue;
-use super::events::{Event, Moment, Recorder, Sight};
+use super::events::{Event, FailedRows, Moment, Recorder, Sight};
 use super::http::{Answer, Client};
 use super::plan::{JobPlan, Submission};
 use quipu::spec::{Dependency, DependencyEnd, JobSpec, QueueOptions};
@@ -237,8 +237,7 @@ impl<'a> Clients<'a> {
             key: view.name.clone().unwrap_or_default(),
             state: view.state,
             code: view.error.as_ref().map(|error| error.code.clone()),
-            row: view.row_errors.first().map(|error| error.row),
-            rows_failed: view.rows_failed,
+            failed: FailedRows::of(view),
         };
         self.recorder.record(Event::Seen { asked, id: view.id.0, sight });
     }

@@ -1,7 +1,8 @@
 //! What clients saw, in the order in which they saw it.
 
-use quipu_shared::service::JobState;
+use quipu_shared::service::{JobState, JobView};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A place in a history: the number of events before.
@@ -16,10 +17,30 @@ pub struct Sight {
     pub state: JobState,
     /// Code of its error.
     pub code: Option<String>,
-    /// The first of its failed rows.
-    pub row: Option<u64>,
-    /// Failed rows.
-    pub rows_failed: u64,
+    /// Its failed rows.
+    pub failed: FailedRows,
+}
+
+/// What is told of the rows of a job that failed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FailedRows {
+    /// How many there are.
+    pub count: u64,
+    /// The first.
+    pub first: Option<u64>,
+    /// Of all rows, codes and messages that are told.
+    pub digest: u64,
+}
+
+impl FailedRows {
+    /// What an answer tells.
+    pub fn of(view: &JobView) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for error in &view.row_errors {
+            (error.row, &error.code, &error.message).hash(&mut hasher);
+        }
+        Self { count: view.rows_failed, first: view.row_errors.first().map(|error| error.row), digest: hasher.finish() }
+    }
 }
 
 /// One thing that a client did or saw. `asked` is the moment before the request was sent: an answer may be older than
