@@ -1,9 +1,9 @@
 //! A master as a node of a cluster: gossip makes it known, the link carries leases, HTTP serves clients.
 
+use crate::disk::DiskWatch;
 use crate::dispatcher::peers::WorkerLink;
 use crate::dispatcher::{DispatcherArgs, DispatcherMessage};
 use crate::http::{self, HttpConfig, HttpError};
-use crate::disk::DiskWatch;
 use crate::input::uploads::Uploads;
 use crate::jobs::admission::Admission;
 use crate::jobs::entry::JobTable;
@@ -11,11 +11,11 @@ use crate::jobs::opening::{JobOpener, ResultPlace};
 use crate::nodes::{GossipNode, NodeTable};
 use crate::scheduler::SchedulerConfig;
 use crate::service::{Master, MasterService};
-use crate::store::{Layout, Opened, Store, StoreError};
-use crate::tree::MasterTree;
 use crate::store::command::Command;
 use crate::store::reads::Reads;
 use crate::store::sequencer::unix_ms;
+use crate::store::{Layout, Opened, Store, StoreError};
+use crate::tree::MasterTree;
 use quipu_shared::ids::{JobId, WorkerId};
 use quipu_shared::link::{LinkConfig, LinkError, LinkEvent, MasterLink, PeerId};
 use quipu_shared::membership::{Gossip, GossipConfig, GossipError, GossipHandle, Member, MemberEvent, Membership};

@@ -122,7 +122,11 @@ impl MasterService {
             return Err(error(ErrorKind::Usage, "bad_schedule", message.into()));
         }
         if store.schedules().map_err(store_error)?.len() >= SCHEDULES_MAX {
-            return Err(error(ErrorKind::TooLarge, "too_many_schedules", format!("there are {SCHEDULES_MAX} schedules")));
+            return Err(error(
+                ErrorKind::TooLarge,
+                "too_many_schedules",
+                format!("there are {SCHEDULES_MAX} schedules"),
+            ));
         }
         let json = serde_json::to_vec(&spec)
             .map_err(|cause| error(ErrorKind::Internal, "bad_spec", format!("write the schedule: {cause}")))?;
@@ -199,7 +203,11 @@ mod tests {
     #[test]
     fn missed_runs_are_left_out_where_that_is_asked_for() {
         assert_eq!(turn_at(4.5, MissedRuns::Skip), Turn::Skip { runs: 4, up_to_ms: 4 * MINUTE });
-        assert_eq!(turn_at(4.01, MissedRuns::Skip), Turn::Skip { runs: 3, up_to_ms: 3 * MINUTE }, "the fourth is not late");
+        assert_eq!(
+            turn_at(4.01, MissedRuns::Skip),
+            Turn::Skip { runs: 3, up_to_ms: 3 * MINUTE },
+            "the fourth is not late"
+        );
     }
 
     #[test]

@@ -138,7 +138,13 @@ impl MasterService {
         let mut submitted = Vec::new();
         for (outcome, (place, admitted)) in outcomes.into_iter().zip(places) {
             if let Outcome::Accepted(job) = outcome {
-                submitted.push((job, Some(Box::new(admitted))));
+                let mut admitted = Some(Box::new(admitted));
+                if !self.store().is_durable()
+                    && let Some(admitted) = admitted.take()
+                {
+                    self.jobs.keep_fresh(job, admitted);
+                }
+                submitted.push((job, admitted));
             }
             answers[place] = accepted(outcome);
         }

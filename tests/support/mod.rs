@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::print_stderr, reason = "tests say what they measured or skipped")]
 
+pub mod hosts;
 pub mod job;
 
 use nix::sys::signal::{Signal, kill};
@@ -112,6 +113,14 @@ impl Node {
         status
     }
 
+    /// What it logged last, if it has ended by itself.
+    pub fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().expect("waitable")?;
+        let log = self.logged();
+        let last = log.lines().rev().take(5).collect::<Vec<_>>();
+        Some(format!("{} has ended with {status}: {}", self.log.display(), last.join("\n")))
+    }
+
     /// What it has logged so far.
     pub fn logged(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -176,11 +185,16 @@ impl Cluster {
 
     /// Starts the master again on its addresses and data, once it has ended.
     pub fn restart_master(&mut self) {
+        self.restart_master_with(|command| command);
+    }
+
+    /// The same with its command changed by `adapt`.
+    pub fn restart_master_with(&mut self, adapt: impl FnOnce(Command) -> Command) {
         let addresses = ["http", "rpc", "gossip"].map(|field| self.master.address(field));
         let [http, rpc, gossip] = addresses.each_ref().map(|address| address.trim_start_matches("http://"));
         let log = self.master.log.with_extension("again.log");
         self.master.kill();
-        self.master = Node::start(Self::master_command(self.folder.path(), [http, rpc, gossip]), log);
+        self.master = Node::start(adapt(Self::master_command(self.folder.path(), [http, rpc, gossip])), log);
     }
 
     /// A cluster that `up` keeps: `up` stands for the master.

@@ -133,10 +133,8 @@ impl DispatcherState {
         tracing::warn!(job_id = %job, code = error.code, error = error.message, pause_ms = pause.as_millis() as u64, "job is tried again");
         let not_before_ms = unix_ms().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         let command = Command::Postpone { job, epoch: self.epoch, not_before_ms, error: error.clone().into() };
-        self.ending.insert(
-            job,
-            Ending { state: JobState::Scheduled, error: Some(error), result: None, only_row: None },
-        );
+        self.ending
+            .insert(job, Ending { state: JobState::Scheduled, error: Some(error), result: None, only_row: None });
         self.propose_end(job, command);
     }
 
@@ -157,7 +155,9 @@ impl DispatcherState {
         let Some(Ending { state, error, result, only_row }) = self.ending.remove(&job) else { return };
         match outcome {
             Ok(Outcome::Done) => {}
-            Ok(Outcome::Stale) => return tracing::error!(job_id = %job, "another master leads; a job's end is left to it"),
+            Ok(Outcome::Stale) => {
+                return tracing::error!(job_id = %job, "another master leads; a job's end is left to it");
+            }
             Ok(_) => return self.args.jobs.let_go(job, true),
             Err(cause) => {
                 // Nothing is told that is not durable.

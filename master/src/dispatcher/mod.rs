@@ -160,7 +160,7 @@ pub struct DispatcherState {
     pending_ends: BTreeMap<JobId, JobOutcome>,
     /// Jobs whose end is on its way into the store.
     ending: BTreeMap<JobId, ending::Ending>,
-    /// Admitted jobs that have not had their turn.
+    /// Jobs that were just admitted, for those of them that have their turn at once.
     fresh: BTreeMap<JobId, Box<Admitted>>,
     /// Jobs that are being opened, and whether they were cancelled meanwhile.
     opening: BTreeMap<JobId, bool>,

@@ -223,7 +223,9 @@ impl DispatcherState {
             // The job has ended meanwhile.
             Ok(_) => {}
         }
-        while let Some((_, worker, lease)) = self.recording.acknowledgements.pop_front_if(|(after, ..)| *after <= done.number) {
+        while let Some((_, worker, lease)) =
+            self.recording.acknowledgements.pop_front_if(|(after, ..)| *after <= done.number)
+        {
             self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
         }
         if !self.recording.has(job)

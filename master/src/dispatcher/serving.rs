@@ -42,14 +42,15 @@ impl DispatcherState {
 
     fn activate_next(&mut self) -> Option<JobId> {
         let active_max = self.args.jobs_active_max;
-        let job = self.args.jobs.index(|index| index.activate_next(active_max))?;
+        let job = self.args.jobs.activate_next(active_max)?;
         self.opening.insert(job, false);
         Some(job)
     }
 
     /// Opens a job; blocks on the disk.
     fn opener_of(&mut self, job: JobId) -> impl FnOnce() -> Result<Arc<JobEntry>, ServiceError> + Send + use<> {
-        let admitted = self.fresh.remove(&job).map(|admitted| *admitted);
+        let fresh = self.fresh.remove(&job).or_else(|| self.args.jobs.take_fresh(job));
+        let admitted = fresh.map(|admitted| *admitted);
         let (opener, reader) = (self.args.opener.clone(), self.myself.clone());
         move || {
             let taken = move |row| {
@@ -92,10 +93,8 @@ impl DispatcherState {
             }
         }
         self.serve_next();
-        if self.args.store().is_durable() {
-            // Whoever has to wait is read again when its turn comes.
-            self.fresh.clear();
-        }
+        // Whoever has to wait is read again when its turn comes.
+        self.fresh.clear();
         self.watch_clock();
     }
 
@@ -137,7 +136,7 @@ impl DispatcherState {
         } else if self.args.jobs.get(job).is_some() {
             self.step(Event::JobCancelled { job });
         } else if self.args.jobs.index(|index| index.state(job)).is_some_and(|state| !state.is_final()) {
-            self.fresh.remove(&job);
+            self.args.jobs.take_fresh(job);
             self.end_unserved(job, JobState::Cancelled, cancelled(job));
         }
     }

@@ -361,7 +361,8 @@ fn lean(spec: &JobSpec) -> JobSpec {
 
 fn check_queue_options(queue: &QueueOptions) -> Result<(), ServiceError> {
     let long = |text: &String| text.is_empty() || text.len() > LABEL_BYTES_MAX;
-    if queue.labels.len() > LABELS_MAX || queue.labels.iter().any(|(key, value)| long(key) || value.len() > LABEL_BYTES_MAX)
+    if queue.labels.len() > LABELS_MAX
+        || queue.labels.iter().any(|(key, value)| long(key) || value.len() > LABEL_BYTES_MAX)
     {
         let message = format!("a job has at most {LABELS_MAX} labels, of 1 to {LABEL_BYTES_MAX} bytes each");
         return Err(usage("bad_label", message));

@@ -137,12 +137,15 @@ struct Inner {
     index: Index,
     /// Rung when something happens to a job that has no entry.
     bells: BTreeMap<JobId, Arc<Notify>>,
+    /// Where the store is in memory: what was admitted and has not had its turn. The store does not have its specs.
+    fresh: BTreeMap<JobId, Box<Admitted>>,
 }
 
 impl JobTable {
     /// Nothing yet. Ended jobs are kept for `retention_ms`; their entries only where `keeps_entries`.
     pub fn new(retention_ms: u64, keeps_entries: bool) -> Self {
-        let inner = Inner { entries: BTreeMap::new(), index: Index::new(retention_ms), bells: BTreeMap::new() };
+        let (entries, bells, fresh) = Default::default();
+        let inner = Inner { entries, index: Index::new(retention_ms), bells, fresh };
         Self { inner: Mutex::new(inner), keeps_entries, schedules_changed: AtomicBool::new(true) }
     }
 
@@ -173,6 +176,28 @@ impl JobTable {
     /// Looks something up among all jobs.
     pub fn index<T>(&self, look: impl FnOnce(&mut Index) -> T) -> T {
         look(&mut self.lock().index)
+    }
+
+    /// Keeps what was admitted for the job's turn, where the store does not.
+    pub fn keep_fresh(&self, job: JobId, admitted: Box<Admitted>) {
+        self.lock().fresh.insert(job, admitted);
+    }
+
+    /// What was admitted, where it was kept.
+    pub fn take_fresh(&self, job: JobId) -> Option<Box<Admitted>> {
+        self.lock().fresh.remove(&job)
+    }
+
+    /// The next job to be served, which is active from now on. A store in memory shows a job before its spec is kept
+    /// here; such a one is left until its submission is told.
+    pub fn activate_next(&self, active_max: usize) -> Option<JobId> {
+        let mut inner = self.lock();
+        let job = inner.index.activate_next(active_max)?;
+        if self.keeps_entries && !inner.fresh.contains_key(&job) {
+            inner.index.deactivate(job);
+            return None;
+        }
+        Some(job)
     }
 
     /// A job that is served.

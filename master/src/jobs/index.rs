@@ -270,7 +270,10 @@ mod tests {
     #[test]
     fn unimportant_jobs_do_not_take_the_places_of_important_ones() {
         let mut index = index(&[(1, 0), (2, 0), (3, 0)]);
-        assert_eq!([index.activate_next(2), index.activate_next(2), index.activate_next(2)].map(|j| j.is_some()), [true, true, false]);
+        assert_eq!(
+            [index.activate_next(2), index.activate_next(2), index.activate_next(2)].map(|j| j.is_some()),
+            [true, true, false]
+        );
         index.note(JobId(4), Some(&record(JobState::Queued, 1)));
         assert_eq!(index.activate_next(2), Some(JobId(4)));
         assert_eq!(index.activate_next(2), None, "the places of the others are taken still");

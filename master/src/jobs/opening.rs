@@ -5,8 +5,8 @@ use crate::input::uploads::Uploads;
 use crate::jobs::admission::{Admission, Admitted};
 use crate::jobs::entry::{JobEntry, Recorded};
 use crate::jobs::results::{DiskPlace, ResultLog};
-use crate::store::reads::Reads;
 use crate::store::command::NewJob;
+use crate::store::reads::Reads;
 use crate::store::record::{JobFacts, OutputRecord};
 use crate::store::sequencer::unix_ms;
 use crate::store::{Store, StoreError};
@@ -71,9 +71,7 @@ impl JobOpener {
         };
         let header = Bytes::from(admitted.header.clone());
         let results = match self.place(job) {
-            Some(place) => {
-                ResultLog::on_disk(header, place, recorded.progress.spooled_bytes).map_err(store_error)?
-            }
+            Some(place) => ResultLog::on_disk(header, place, recorded.progress.spooled_bytes).map_err(store_error)?,
             None => ResultLog::in_memory(header, on_taken),
         };
         let age = Duration::from_millis(unix_ms().saturating_sub(record.fixed.submitted_at_ms));
@@ -164,12 +162,7 @@ impl JobOpener {
 ///
 /// # Errors
 /// Where the spec can't be written as JSON.
-pub fn new_job(
-    spec: &JobSpec,
-    admitted: &Admitted,
-    now_ms: u64,
-    dependents_max: u32,
-) -> Result<NewJob, ServiceError> {
+pub fn new_job(spec: &JobSpec, admitted: &Admitted, now_ms: u64, dependents_max: u32) -> Result<NewJob, ServiceError> {
     let json = serde_json::to_vec(spec)
         .map_err(|cause| error(ErrorKind::Internal, "bad_spec", format!("write the job's spec: {cause}")))?;
     let facts = JobFacts {

@@ -240,7 +240,8 @@ impl<'a> Applier<'a> {
         let progress: Progress = self.read(Table::Progress, &key)?.unwrap_or_default();
         if progress.loose > 0 || end.state != JobState::Succeeded {
             // The result stands in the conclusion, or there is none.
-            for shard in self.draft.pairs(Table::Shards, &pair_key(end.job, 0), &job_key(JobId(end.job.0 + 1)))?.keys() {
+            for shard in self.draft.pairs(Table::Shards, &pair_key(end.job, 0), &job_key(JobId(end.job.0 + 1)))?.keys()
+            {
                 self.draft.remove(Table::Shards, shard);
             }
         }

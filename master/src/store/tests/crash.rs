@@ -38,7 +38,12 @@ fn child() {
     let store = open(Path::new(&folder));
     let epoch = lead(&store);
     let mut last = 0;
-    store.jobs(None, true, &mut |job, _| { last = job.0; false }).expect("read");
+    store
+        .jobs(None, true, &mut |job, _| {
+            last = job.0;
+            false
+        })
+        .expect("read");
     for n in last..last + 40 {
         let key = format!("key-{n}");
         let Outcome::Accepted(job) = decide(&store, vec![submit(new_job(Some(&key)))])[0] else {
@@ -96,7 +101,12 @@ fn what_was_said_to_be_durable_is_there_wherever_the_process_dies() {
 fn check(folder: &Path, said: &[String], point: &str) {
     let store = open(folder);
     let mut jobs: BTreeMap<u64, JobRecord> = BTreeMap::new();
-    store.jobs(None, false, &mut |job, record| { jobs.insert(job.0, record); true }).expect("read");
+    store
+        .jobs(None, false, &mut |job, record| {
+            jobs.insert(job.0, record);
+            true
+        })
+        .expect("read");
     for line in said {
         let words: Vec<&str> = line.split(' ').collect();
         let job: u64 = words[1].parse().expect("a job");
@@ -118,7 +128,12 @@ fn check(folder: &Path, said: &[String], point: &str) {
         let progress = store.progress(JobId(job)).expect("read");
         let done = if record.state.is_final() { record.rows_done } else { progress.rows() };
         let mut shards = 0;
-        store.shards(JobId(job), &mut |_, _| { shards += 1; true }).expect("read");
+        store
+            .shards(JobId(job), &mut |_, _| {
+                shards += 1;
+                true
+            })
+            .expect("read");
         assert_eq!(done, shards, "after {point}: what is counted of job {job} is what is there");
     }
 }

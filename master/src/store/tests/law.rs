@@ -64,10 +64,8 @@ fn a_master_that_leads_no_more_changes_nothing() {
 fn an_end_is_final() {
     let (store, epoch) = memory();
     decide(&store, vec![submit(new_job(None)), conclude(1, epoch, JobState::Succeeded)]);
-    let outcomes = decide(
-        &store,
-        vec![conclude(1, epoch, JobState::Failed), complete(1, epoch, 0, 1, OutputRecord::None)],
-    );
+    let outcomes =
+        decide(&store, vec![conclude(1, epoch, JobState::Failed), complete(1, epoch, 0, 1, OutputRecord::None)]);
     assert_eq!(outcomes, [Outcome::Ignored, Outcome::Ignored]);
     assert_eq!(state(&store, 1), JobState::Succeeded);
 }
@@ -85,7 +83,12 @@ fn loose_partials_are_merged_and_gone_with_the_end() {
     let mut kept = 0;
     let count = |store: &Store, kept: &mut i32| {
         *kept = 0;
-        store.shards(JobId(1), &mut |_, _| { *kept += 1; true }).expect("read");
+        store
+            .shards(JobId(1), &mut |_, _| {
+                *kept += 1;
+                true
+            })
+            .expect("read");
     };
     count(&store, &mut kept);
     let progress = store.progress(JobId(1)).expect("read");
@@ -181,7 +184,10 @@ fn a_job_runs_when_its_time_has_come() {
     decide(&store, vec![submit(later)]);
     assert_eq!(state(&store, 1), JobState::Scheduled);
     let release = |now_ms| Command::Release { job: JobId(1), now_ms };
-    assert_eq!(decide(&store, vec![release(1_999), release(2_000), release(2_001)]), [Outcome::Ignored, Outcome::Done, Outcome::Ignored]);
+    assert_eq!(
+        decide(&store, vec![release(1_999), release(2_000), release(2_001)]),
+        [Outcome::Ignored, Outcome::Done, Outcome::Ignored]
+    );
     let error = crate::store::record::ErrorRecord {
         kind: quipu_shared::service::ErrorKind::Internal,
         code: "spool_write".into(),
@@ -199,31 +205,55 @@ fn a_job_runs_when_its_time_has_come() {
 fn nothing_is_left_of_a_forgotten_job() {
     let (store, epoch) = memory();
     let forget = || Command::Forget { job: JobId(1) };
-    decide(&store, vec![submit(new_job(Some("k"))), complete(1, epoch, 0, 1, OutputRecord::Inline(Bytes::from_static(b"x")))]);
+    decide(
+        &store,
+        vec![submit(new_job(Some("k"))), complete(1, epoch, 0, 1, OutputRecord::Inline(Bytes::from_static(b"x")))],
+    );
     assert_eq!(decide(&store, vec![forget()]), [Outcome::NotEnded]);
     decide(&store, vec![conclude(1, epoch, JobState::Succeeded), forget()]);
     assert_eq!(decide(&store, vec![forget()]), [Outcome::Unknown]);
-    assert_eq!((store.job(JobId(1)).expect("read"), store.spec(JobId(1)).expect("read"), store.result(JobId(1)).expect("read")), (None, None, None));
+    assert_eq!(
+        (
+            store.job(JobId(1)).expect("read"),
+            store.spec(JobId(1)).expect("read"),
+            store.result(JobId(1)).expect("read")
+        ),
+        (None, None, None)
+    );
     assert_eq!(store.output(JobId(1), 0).expect("read"), None);
-    assert_eq!(decide(&store, vec![submit(new_job(Some("k")))]), [Outcome::Accepted(JobId(2))], "no number comes twice");
+    assert_eq!(
+        decide(&store, vec![submit(new_job(Some("k")))]),
+        [Outcome::Accepted(JobId(2))],
+        "no number comes twice"
+    );
 }
 
 #[test]
 fn a_run_of_a_schedule_is_submitted_once() {
     let (store, _) = memory();
-    let add = || Command::AddSchedule { spec: Bytes::from_static(b"{}"), key: Some(("s".into(), [3; 32])), now_ms: 100 };
+    let add =
+        || Command::AddSchedule { spec: Bytes::from_static(b"{}"), key: Some(("s".into(), [3; 32])), now_ms: 100 };
     assert_eq!(decide(&store, vec![add(), add()]), [Outcome::Scheduled(ScheduleId(1)), Outcome::Known(1)]);
     let run = |due_ms| {
         let mut job = new_job(None);
         (job.facts.schedule, job.due_ms) = (Some(ScheduleId(1)), Some(due_ms));
         submit(job)
     };
-    assert_eq!(decide(&store, vec![run(200), run(200), run(100)]), [Outcome::Accepted(JobId(1)), Outcome::Ignored, Outcome::Ignored]);
+    assert_eq!(
+        decide(&store, vec![run(200), run(200), run(100)]),
+        [Outcome::Accepted(JobId(1)), Outcome::Ignored, Outcome::Ignored]
+    );
     let skip = |up_to_ms| Command::SkipRuns { schedule: ScheduleId(1), up_to_ms, runs: 2 };
-    assert_eq!(decide(&store, vec![skip(400), skip(300), run(300)]), [Outcome::Done, Outcome::Ignored, Outcome::Ignored]);
+    assert_eq!(
+        decide(&store, vec![skip(400), skip(300), run(300)]),
+        [Outcome::Done, Outcome::Ignored, Outcome::Ignored]
+    );
     let change = |change| Command::ChangeSchedule { schedule: ScheduleId(1), change };
     assert_eq!(decide(&store, vec![change(ScheduleChange::Pause), run(500)]), [Outcome::Done, Outcome::Ignored]);
-    assert_eq!(decide(&store, vec![change(ScheduleChange::Resume), run(500)]), [Outcome::Done, Outcome::Accepted(JobId(2))]);
+    assert_eq!(
+        decide(&store, vec![change(ScheduleChange::Resume), run(500)]),
+        [Outcome::Done, Outcome::Accepted(JobId(2))]
+    );
     let record = store.schedule(ScheduleId(1)).expect("read").expect("there");
     assert_eq!((record.runs, record.missed, record.last_job, record.last_at_ms), (2, 2, Some(JobId(2)), Some(500)));
     assert_eq!(decide(&store, vec![change(ScheduleChange::Remove), run(600)]), [Outcome::Done, Outcome::Unknown]);
@@ -238,17 +268,24 @@ fn the_same_commands_give_the_same_state() {
             if table == crate::store::record::Table::Meta {
                 continue;
             }
-            store.kv().scan(table, &[], &[0xff; 20], false, &mut |key, value| {
-                all.push((table, key.to_vec(), value.to_vec()));
-                Ok(true)
-            }).expect("read");
+            store
+                .kv()
+                .scan(table, &[], &[0xff; 20], false, &mut |key, value| {
+                    all.push((table, key.to_vec(), value.to_vec()));
+                    Ok(true)
+                })
+                .expect("read");
         }
         all
     };
     let commands = |epoch| {
         let mut commands: Vec<Command> = (0..50).map(|n| submit(new_job(Some(&format!("k{n}"))))).collect();
-        commands.extend((0..50).map(|n| complete(1 + n % 7, epoch, n, 1, OutputRecord::Inline(Bytes::from(vec![n as u8])))));
-        commands.extend((1..20).map(|n| conclude(n, epoch, if n % 3 == 0 { JobState::Failed } else { JobState::Succeeded })));
+        commands.extend(
+            (0..50).map(|n| complete(1 + n % 7, epoch, n, 1, OutputRecord::Inline(Bytes::from(vec![n as u8])))),
+        );
+        commands.extend(
+            (1..20).map(|n| conclude(n, epoch, if n % 3 == 0 { JobState::Failed } else { JobState::Succeeded })),
+        );
         commands.extend((5..9).map(|n| Command::Forget { job: JobId(n) }));
         commands
     };
