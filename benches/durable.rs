@@ -157,7 +157,8 @@ fn main() {
     if !arguments.iter().any(|argument| argument == "--bench") {
         return; // Built and listed along with tests.
     }
-    let chosen: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
+    let chosen: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
     for (name, bench) in [("queued", queued as fn()), ("restart", half_done), ("stopped", stopped)] {
         if chosen.is_empty() || chosen.contains(&name) {
             bench();

@@ -115,12 +115,11 @@ impl MasterService {
             requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of)).collect()
         } else {
             let service = Arc::clone(self);
-            let prepare = move || {
-                requests.into_iter().map(|(request, retry_of)| service.prepare(request, retry_of)).collect()
-            };
-            tokio::task::spawn_blocking(prepare).await.map_err(|panic| {
-                error(ErrorKind::Internal, "undecided", format!("check the jobs: {panic}"))
-            })?
+            let prepare =
+                move || requests.into_iter().map(|(request, retry_of)| service.prepare(request, retry_of)).collect();
+            tokio::task::spawn_blocking(prepare)
+                .await
+                .map_err(|panic| error(ErrorKind::Internal, "undecided", format!("check the jobs: {panic}")))?
         };
         let (mut answers, mut commands, mut places) = (Vec::with_capacity(prepared.len()), Vec::new(), Vec::new());
         for prepared in prepared {

@@ -50,7 +50,8 @@ impl DiskKv {
             .map_err(failed)?;
         // fjall syncs what is in its folders, and not the names of those that it makes for its keyspaces.
         for made in [folder.join("tables/keyspaces"), folder.join("tables")] {
-            super::files::sync_folder(&made).map_err(|error| StoreError::io("sync a folder of the store", &made, error))?;
+            super::files::sync_folder(&made)
+                .map_err(|error| StoreError::io("sync a folder of the store", &made, error))?;
         }
         Ok(Self { database, keyspaces, folder: folder.to_owned() })
     }
