@@ -329,8 +329,11 @@ fn read_frames(
     opened.kv().commit(writes)
 }
 
+/// A record: table, key and value.
+type Frame = (Table, Vec<u8>, Vec<u8>);
+
 /// The next record; none at the end.
-fn read_frame(reader: &mut impl Read) -> Result<Option<(Table, Vec<u8>, Vec<u8>)>, String> {
+fn read_frame(reader: &mut impl Read) -> Result<Option<Frame>, String> {
     let text = |error: io::Error| error.to_string();
     let mut head = [0; 9];
     if reader.read(&mut head[..1]).map_err(text)? == 0 {

@@ -92,6 +92,9 @@ fn tamper(data_dir: &Path, table: Table, key: &[u8], value: Option<Vec<u8>>) {
     opened.kv().commit(Writes::from([((table, key.to_vec()), value.map(Bytes::from))])).expect("written");
 }
 
+/// What is done to a store.
+type Damage<'a> = &'a dyn Fn(&Path);
+
 fn problems(data_dir: &Path) -> Vec<String> {
     let report = verify(data_dir, false).expect("read");
     assert_eq!(report.problem_count, report.problems.len() as u64);
@@ -122,7 +125,7 @@ fn each_damage_is_told() {
     let mut progress = Progress::default();
     progress.add(0, 1);
     let progress = encode(&progress);
-    let damages: [(&dyn Fn(&Path), &str); 12] = [
+    let damages: [(Damage<'_>, &str); 12] = [
         (&bad_results, "job 1: the results from row 1 on are damaged"),
         (
             &|dir| fs::remove_file(Layout::new(dir).results().join("1")).expect("removed"),
@@ -135,14 +138,14 @@ fn each_damage_is_told() {
         (
             &|dir| {
                 fs::write(Layout::new(dir).uploads().join(blake3::hash(TABLE).to_hex().as_str()), b"other")
-                    .expect("written")
+                    .expect("written");
             },
             "is damaged",
         ),
         (
             &|dir| {
                 fs::remove_file(Layout::new(dir).uploads().join(blake3::hash(TABLE).to_hex().as_str()))
-                    .expect("removed")
+                    .expect("removed");
             },
             "job 3: the upload",
         ),
