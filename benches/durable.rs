@@ -72,13 +72,15 @@ fn job(cluster: &Cluster, id: u64) -> serde_json::Value {
 
 fn half_done() {
     const SHARDS: u64 = 100_000;
+    /// About what a shard of [`small_shards`] has on a machine of today.
+    const SHARD_ROWS: u64 = 160_000;
     let mut cluster = Cluster::master_on("127.0.0.1:0", small_shards);
     for _ in 0..2 {
         cluster.add_worker();
     }
     cluster.wait_for_workers(2);
     let formula = "math::sin(x) * math::exp(-x * x / 50.0)";
-    let over = format!("x=-20.0:20.0/{}", SHARDS * 4096 * 8);
+    let over = format!("x=-20.0:20.0/{}", SHARDS * SHARD_ROWS);
     let id: u64 = cluster
         .output(&["submit", "sweep", formula, "--over", &over, "--reduce", "count,mean,max"])
         .trim()

@@ -5,7 +5,7 @@ use crate::jobs::entry::JobEntry;
 use crate::scheduler::Effect;
 use bytes::Bytes;
 use quipu_shared::ids::{JobId, WorkerId};
-use quipu_shared::service::{ErrorKind, JobState, ServiceError};
+use quipu_shared::service::{ErrorKind, JobState, ServiceError, ShardCounts};
 use quipu_shared::spec::JobKind;
 use quipu_shared::wire::{CHUNK_BYTES, Lease, ShardInput, WorkerCommand};
 use std::sync::Arc;
@@ -117,8 +117,12 @@ impl DispatcherState {
     pub(super) fn show_progress(&self, job: JobId) {
         let Some(entry) = self.args.jobs.get(job) else { return };
         let running: u64 = self.progress.get(&job).map_or(0, |leases| leases.values().sum());
-        let done = entry.recorded().progress.rows();
-        let counts = self.scheduler.job_counts(job);
+        // What the scheduler counts as done may still be on its way to the disk.
+        let (done, shards) = {
+            let recorded = entry.recorded();
+            (recorded.progress.rows(), recorded.progress.shards)
+        };
+        let counts = self.scheduler.job_counts(job).map(|counts| ShardCounts { done: shards, ..counts });
         entry.update(|view| {
             if !view.state.is_final() {
                 view.rows_done = view.rows_total.map_or(done + running, |total| (done + running).min(total));
