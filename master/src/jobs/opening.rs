@@ -196,7 +196,7 @@ pub fn new_job(spec: &JobSpec, admitted: &Admitted, now_ms: u64, dependents_max:
 pub fn store_error(cause: StoreError) -> ServiceError {
     match cause {
         StoreError::Busy { .. } => error(ErrorKind::Busy, "store_busy", cause.to_string()),
-        StoreError::Stopped(_) => error(ErrorKind::Unreachable, "store_stopped", cause.to_string()),
+        StoreError::Stopped(_) => error(ErrorKind::Internal, "store_stopped", cause.to_string()),
         cause => error(ErrorKind::Internal, "store", cause.to_string()),
     }
 }
