@@ -50,6 +50,10 @@ impl Scheduler {
             };
             let Some(worker) = found else {
                 self.reserve_worker();
+                if self.reserved.and_then(|worker| self.workers.get(&worker)).is_some_and(idle) {
+                    // The one that was reserved is out of favour, and this one is empty already.
+                    continue;
+                }
                 return;
             };
             self.reserved = None;

@@ -83,6 +83,19 @@ fn sim_every_seed_is_safe_and_live() {
     }
 }
 
+/// Seeds that have found something once.
+const SEEDS_OF_BUGS: [u64; 1] = [
+    // A shard in quarantine waited for a worker that had just rejected, beside an idle one, and was overtaken.
+    24_387,
+];
+
+#[test]
+fn sim_seeds_of_bugs_are_safe_and_live() {
+    for seed in SEEDS_OF_BUGS {
+        run(seed);
+    }
+}
+
 #[test]
 fn sim_same_seed_is_the_same_history() {
     let history = |seed| {

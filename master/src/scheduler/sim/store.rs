@@ -1,8 +1,16 @@
 //! The durable side: records are proposed in order, committed in groups after a while, and lost if the master crashes
-//! in between. It knows nothing of the scheduler; it refuses, loudly, what may never be durable.
+//! in between. It knows nothing of the scheduler; it refuses, loudly, what may never be durable. Every committed record
+//! goes through the law of the real store too, which must agree.
 
 use crate::scheduler::{Done, JobOutcome, JobPlan, RowRange};
-use quipu_shared::ids::{JobId, ShardId};
+use crate::store::apply::Applier;
+use crate::store::command::{Command, Completion, Conclusion, Outcome};
+use crate::store::kv::{Draft, Kv, MemoryKv};
+use crate::store::record::{Meta, OutputRecord, Progress, Table, decode, job_key};
+use crate::store::tests::new_job;
+use quipu_shared::block::RowError;
+use quipu_shared::ids::{Epoch, JobId, ShardId};
+use quipu_shared::service::JobState;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the shell makes durable.
@@ -46,6 +54,7 @@ pub struct Store {
     jobs: BTreeMap<JobId, DurableJob>,
     pending: VecDeque<Record>,
     committed: u64,
+    law: Law,
 }
 
 impl Store {
@@ -84,6 +93,10 @@ impl Store {
         self.commit(self.committed + durable);
         let lost = self.pending.len();
         self.pending.clear();
+        for (job, durable) in self.jobs.iter().filter(|(_, durable)| durable.outcome.is_none()) {
+            self.law.check(*job, durable);
+        }
+        self.law.lead();
         lost
     }
 
@@ -93,6 +106,7 @@ impl Store {
     }
 
     fn apply(&mut self, record: &Record) {
+        self.law.follow(record);
         match record {
             Record::Submitted { job, plan } => {
                 let new = DurableJob { plan: plan.clone(), ranges: BTreeMap::new(), failed_row: None, outcome: None };
@@ -116,6 +130,96 @@ impl Store {
                 let state = found.unwrap_or_else(|| panic!("invariant job_ends_once_in_the_store: {record:?}"));
                 state.outcome = Some(*outcome);
             }
+        }
+    }
+}
+
+/// The law of the real store, over tables in memory.
+#[derive(Default)]
+struct Law {
+    tables: MemoryKv,
+    meta: Meta,
+    /// The store numbers jobs itself, and submits that were lost come again in another order.
+    ids: BTreeMap<JobId, JobId>,
+}
+
+impl Law {
+    fn decide(&mut self, command: Command) -> Outcome {
+        let mut applier = Applier::new(Draft::new(&self.tables), self.meta);
+        let outcome = applier.apply(command).expect("tables in memory can be read");
+        let (writes, meta) = applier.finish();
+        self.tables.commit(writes).expect("tables in memory can be written");
+        self.meta = meta;
+        outcome
+    }
+
+    fn lead(&mut self) {
+        let outcome = self.decide(Command::BeginLeader);
+        assert!(matches!(outcome, Outcome::Leading(_)), "invariant law_lets_lead: {outcome:?}");
+    }
+
+    fn follow(&mut self, record: &Record) {
+        if self.meta.epoch == 0 {
+            self.lead();
+        }
+        let epoch = Epoch(self.meta.epoch);
+        let command = match record {
+            Record::Submitted { .. } => Command::Submit(Box::new(new_job(None))),
+            Record::Completed { job, shard, first_row, rows, failed_row } => Command::Complete(Box::new(Completion {
+                job: self.ids[job],
+                epoch,
+                shard: *shard,
+                first_row: *first_row,
+                rows: *rows,
+                failed: u64::from(failed_row.is_some()),
+                errors: failed_row
+                    .map(|row| RowError { row, code: String::new(), message: String::new() })
+                    .into_iter()
+                    .collect(),
+                output: OutputRecord::None,
+            })),
+            Record::Ended { job, outcome } => Command::Conclude(Box::new(Conclusion {
+                job: self.ids[job],
+                epoch,
+                state: match outcome {
+                    JobOutcome::Succeeded => JobState::Succeeded,
+                    JobOutcome::Cancelled => JobState::Cancelled,
+                    JobOutcome::FailedRow { .. } | JobOutcome::Poisoned { .. } | JobOutcome::DeadlinePassed => {
+                        JobState::Failed
+                    }
+                },
+                error: None,
+                now_ms: 0,
+                only_row: None,
+                result: None,
+            })),
+        };
+        match (self.decide(command), record) {
+            (Outcome::Accepted(id), Record::Submitted { job, .. }) => drop(self.ids.insert(*job, id)),
+            (Outcome::Done, Record::Completed { .. } | Record::Ended { .. }) => {}
+            (outcome, record) => panic!("invariant law_agrees: {outcome:?} for {record:?}"),
+        }
+    }
+
+    /// What a new master would read of a job.
+    fn check(&self, job: JobId, durable: &DurableJob) {
+        let bytes = self.tables.get(Table::Progress, &job_key(self.ids[&job])).expect("readable");
+        let progress: Progress =
+            bytes.map(|bytes| decode(Table::Progress, &bytes).expect("a record")).unwrap_or_default();
+        let done = durable.done();
+        let rows: u64 = done.ranges.iter().map(|range| range.rows).sum();
+        let failed_row = progress.errors.first().map(|error| error.row).filter(|_| durable.plan.fail_fast);
+        assert_eq!(
+            (progress.rows(), progress.shards, progress.next_shard, failed_row),
+            (rows, done.shards, done.next_shard, done.failed_row),
+            "invariant law_recovers_what_was_committed: job {job}"
+        );
+        for range in &done.ranges {
+            let end_row = range.first_row + range.rows;
+            assert!(
+                progress.overlaps(range.first_row, end_row),
+                "invariant law_recovers_what_was_committed: {range:?}"
+            );
         }
     }
 }
