@@ -28,6 +28,8 @@ pub(super) struct Ending {
     result: Option<ResultHead>,
     /// Where only the lowest failed row is told of.
     only_row: Option<u64>,
+    /// Whether it was cancelled meanwhile, which counts where it is to be tried again.
+    unwanted: bool,
 }
 
 impl DispatcherState {
@@ -69,14 +71,23 @@ impl DispatcherState {
         };
         match (state, error) {
             (JobState::Succeeded, _) => match finish_results(&entry) {
-                Ok(result) => self.conclude(job, Ending { state, error: None, result: Some(result), only_row: None }),
+                Ok(result) => self.conclude(
+                    job,
+                    Ending { state, error: None, result: Some(result), only_row: None, unwanted: false },
+                ),
                 Err(error) => self.conclude(
                     job,
-                    Ending { state: JobState::Failed, error: Some(error), result: None, only_row: None },
+                    Ending {
+                        state: JobState::Failed,
+                        error: Some(error),
+                        result: None,
+                        only_row: None,
+                        unwanted: false,
+                    },
                 ),
             },
             (_, Some(error)) if self.may_be_tried_again(&entry, &error) => self.postpone(&entry, error),
-            (state, error) => self.conclude(job, Ending { state, error, result: None, only_row }),
+            (state, error) => self.conclude(job, Ending { state, error, result: None, only_row, unwanted: false }),
         }
     }
 
@@ -104,8 +115,13 @@ impl DispatcherState {
     /// Ends a job that is not served.
     pub(super) fn end_unserved(&mut self, job: JobId, state: JobState, error: ServiceError) {
         if !self.ending.contains_key(&job) {
-            self.conclude(job, Ending { state, error: Some(error), result: None, only_row: None });
+            self.conclude(job, Ending { state, error: Some(error), result: None, only_row: None, unwanted: false });
         }
+    }
+
+    /// Notes that a job is not wanted whose end is on its way into the store; false if there is none.
+    pub(super) fn cancel_ending(&mut self, job: JobId) -> bool {
+        self.ending.get_mut(&job).map(|ending| ending.unwanted = true).is_some()
     }
 
     /// Records a job's end.
@@ -133,8 +149,10 @@ impl DispatcherState {
         tracing::warn!(job_id = %job, code = error.code, error = error.message, pause_ms = pause.as_millis() as u64, "job is tried again");
         let not_before_ms = unix_ms().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         let command = Command::Postpone { job, epoch: self.epoch, not_before_ms, error: error.clone().into() };
-        self.ending
-            .insert(job, Ending { state: JobState::Scheduled, error: Some(error), result: None, only_row: None });
+        self.ending.insert(
+            job,
+            Ending { state: JobState::Scheduled, error: Some(error), result: None, only_row: None, unwanted: false },
+        );
         self.propose_end(job, command);
     }
 
@@ -152,7 +170,7 @@ impl DispatcherState {
 
     /// The end is durable: now it may be told.
     pub(super) fn concluded(&mut self, job: JobId, outcome: Result<Outcome, StoreError>) {
-        let Some(Ending { state, error, result, only_row }) = self.ending.remove(&job) else { return };
+        let Some(Ending { state, error, result, only_row, unwanted }) = self.ending.remove(&job) else { return };
         match outcome {
             Ok(Outcome::Done) => {}
             Ok(Outcome::Stale) => {
@@ -165,6 +183,9 @@ impl DispatcherState {
             }
         }
         self.told(job, state, error, result, only_row);
+        if unwanted && !state.is_final() {
+            self.end_unserved(job, JobState::Cancelled, cancelled(job));
+        }
         self.serve_next();
     }
 
@@ -233,7 +254,7 @@ impl DispatcherState {
 
 fn failed(error: ServiceError) -> Ending {
     let state = if error.kind == ErrorKind::Cancelled { JobState::Cancelled } else { JobState::Failed };
-    Ending { state, error: Some(error), result: None, only_row: None }
+    Ending { state, error: Some(error), result: None, only_row: None, unwanted: false }
 }
 
 /// The results of a job whose rows are all done.

@@ -133,6 +133,8 @@ impl DispatcherState {
     pub(super) fn cancel(&mut self, job: JobId) {
         if let Some(unwanted) = self.opening.get_mut(&job) {
             *unwanted = true;
+        } else if self.cancel_ending(job) {
+            // Whether it has ended or is tried again is about to be known.
         } else if self.args.jobs.get(job).is_some() {
             self.step(Event::JobCancelled { job });
         } else if self.args.jobs.index(|index| index.state(job)).is_some_and(|state| !state.is_final()) {
