@@ -1,5 +1,5 @@
-//! A master whose disk fills up, is read-only, or is nearly full. Needs root, for a small file system of its own in
-//! memory; without that the tests say so and end.
+//! A master whose disk fills up, is read-only, or is nearly full: as root, on a small file system of its own in
+//! memory; without that these tests say so and end. And one whose results have no place for a while.
 
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Cluster, quipu};
+use support::{Cluster, START_PATIENCE, quipu, wait_for};
 
 /// A file system in memory, unmounted in the end.
 struct SmallDisk {
@@ -137,4 +137,35 @@ fn a_read_only_data_folder_is_refused_in_words() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("Read-only file system"), "{text}");
     assert!(text.contains("disk/data"), "it names the folder: {text}");
+}
+
+#[test]
+fn a_job_with_retries_outlasts_trouble_with_its_results() {
+    const SWEEP: [&str; 4] = ["sweep", "x * 2.0", "--over", "x=0.0:1.0/200000"];
+    let cluster = Cluster::start(1);
+    let results = cluster.folder.path().join("data/results");
+    let away = cluster.folder.path().join("away");
+    fs::rename(&results, &away).expect("moved");
+    fs::write(&results, "in the way").expect("file");
+    let submit = |retries: &str| cluster.output(&[&["submit"], &SWEEP[..], &["--retries", retries]].concat());
+    assert_eq!((submit("20"), submit("0"), submit("20")), ("1\n".into(), "2\n".into(), "3\n".into()));
+    let show = |job: &str| -> serde_json::Value {
+        serde_json::from_str(&cluster.output(&["job", "show", job, "-O", "json"])).expect("JSON")
+    };
+    for job in ["1", "3"] {
+        wait_for("a try that failed", START_PATIENCE, || {
+            let view = show(job);
+            (view["state"] == "scheduled" && view["retries"].as_u64()? >= 1).then_some(())
+        });
+    }
+    let explained = cluster.output(&["job", "explain", "1"]);
+    assert!(explained.contains("tried again after") && explained.contains("file of results"), "{explained}");
+    wait_for("the end of the job without retries", START_PATIENCE, || (show("2")["state"] == "failed").then_some(()));
+    cluster.output(&["job", "cancel", "3"]);
+    wait_for("the end of the cancelled job", START_PATIENCE, || (show("3")["state"] == "cancelled").then_some(()));
+    fs::remove_file(&results).expect("removed");
+    fs::rename(&away, &results).expect("moved back");
+    cluster.output(&["job", "wait", "1"]);
+    let expected = quipu().args(SWEEP).output().expect("runs").stdout;
+    assert!(cluster.run(&["job", "result", "1"]).stdout == expected, "the bits of a run without trouble");
 }
