@@ -190,7 +190,7 @@ impl MasterNode {
 fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>) -> Result<Arc<Store>, StoreError> {
     let opened = Opened::on_disk(data_dir)?;
     let mut count = 0_u64;
-    opened.jobs(None, false, &mut |job, record| {
+    opened.jobs(&mut |job, record| {
         jobs.index(|index| index.note(job, Some(&record)));
         count += 1;
         true

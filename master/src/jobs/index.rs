@@ -180,11 +180,6 @@ impl Index {
         self.jobs.get(&job).map(|slim| slim.state)
     }
 
-    /// Whether there is such a job.
-    pub fn contains(&self, job: JobId) -> bool {
-        self.jobs.contains_key(&job)
-    }
-
     /// Every job after one in an order, with its durable state.
     pub fn after(&self, after: Option<JobId>, backwards: bool) -> Box<dyn Iterator<Item = (JobId, JobState)> + '_> {
         let item = |(job, slim): (&JobId, &Slim)| (*job, slim.state);

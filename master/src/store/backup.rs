@@ -102,7 +102,7 @@ fn frames(opened: &Opened, folder: &Path, done: &mut Transferred) -> Result<temp
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let mut out = BufWriter::new(file.as_file_mut());
     for (number, table) in Table::ALL.into_iter().enumerate() {
-        opened.kv().scan(table, &[], &[0xff; 300], false, &mut |key, value| {
+        opened.kv().scan(table, &[], &[0xff; 300], &mut |key, value| {
             done.records += 1;
             done.bytes += (key.len() + value.len()) as u64;
             let parts: [&[u8]; 5] = [

@@ -100,9 +100,8 @@ impl Kv for DiskKv {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(&self, table: Table, from: &[u8], to: &[u8], backwards: bool, each: Each<'_>) -> Result<(), StoreError> {
-        let mut range = self.keyspace(table).range(from..to);
-        while let Some(guard) = if backwards { range.next_back() } else { range.next() } {
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
+        for guard in self.keyspace(table).range(from..to) {
             let (key, value) = guard.into_inner().map_err(self.trouble("read the store"))?;
             if !each(&key, &value)? {
                 break;

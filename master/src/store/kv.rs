@@ -20,11 +20,11 @@ pub trait Kv: Send + Sync {
     /// Where it can't be read.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// Pairs with keys from `from` up to `to`, which is left out; `backwards` begins at the end.
+    /// Pairs with keys from `from` up to `to`, which is left out, in their order.
     ///
     /// # Errors
     /// Where they can't be read, or what `each` gives.
-    fn scan(&self, table: Table, from: &[u8], to: &[u8], backwards: bool, each: Each<'_>) -> Result<(), StoreError>;
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError>;
 
     /// Makes all of these writes durable, or none.
     ///
@@ -45,10 +45,9 @@ impl Kv for MemoryKv {
         Ok(pairs.get(&(table, key.to_vec())).cloned())
     }
 
-    fn scan(&self, table: Table, from: &[u8], to: &[u8], backwards: bool, each: Each<'_>) -> Result<(), StoreError> {
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
-        let mut range = pairs.range((table, from.to_vec())..(table, to.to_vec()));
-        while let Some(((_, key), value)) = if backwards { range.next_back() } else { range.next() } {
+        for ((_, key), value) in pairs.range((table, from.to_vec())..(table, to.to_vec())) {
             if !each(key, value)? {
                 break;
             }
@@ -112,7 +111,7 @@ impl<'a> Draft<'a> {
     /// Where they can't be read.
     pub fn pairs(&self, table: Table, from: &[u8], to: &[u8]) -> Result<BTreeMap<Vec<u8>, Bytes>, StoreError> {
         let mut pairs = BTreeMap::new();
-        self.base.scan(table, from, to, false, &mut |key, value| {
+        self.base.scan(table, from, to, &mut |key, value| {
             pairs.insert(key.to_vec(), Bytes::copy_from_slice(value));
             Ok(true)
         })?;

@@ -163,7 +163,7 @@ impl Opened {
     /// Where the thread can't be started.
     pub fn start(self, observer: Observer) -> Result<Store, StoreError> {
         let Self { kv, disk, meta, mark, lock } = self;
-        let state = State { kv: Arc::clone(&kv), meta, mark, observer: Some(observer) };
+        let state = State { kv: Arc::clone(&kv), meta, mark, observer };
         let sequencer: Box<dyn Sequencer> = match disk {
             Some(_) => {
                 let started = GroupCommit::start(state);

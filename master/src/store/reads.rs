@@ -73,25 +73,17 @@ pub trait Reads {
     /// Where they can't be read.
     fn shards(&self, job: JobId, each: &mut dyn FnMut(u64, ShardRecord) -> bool) -> Result<(), StoreError> {
         let (from, to) = (pair_key(job, 0), job_key(JobId(job.0 + 1)));
-        self.kv().scan(Table::Shards, &from, &to, false, &mut |key, value| {
+        self.kv().scan(Table::Shards, &from, &to, &mut |key, value| {
             Ok(each(last_number(key), decode(Table::Shards, value)?))
         })
     }
 
-    /// Jobs after one in an order (from the end where `backwards`); `each` gives false to end.
+    /// Every job, oldest first; `each` gives false to end.
     ///
     /// # Errors
     /// Where they can't be read.
-    fn jobs(
-        &self,
-        after: Option<JobId>,
-        backwards: bool,
-        each: &mut dyn FnMut(JobId, JobRecord) -> bool,
-    ) -> Result<(), StoreError> {
-        let first = after.filter(|_| !backwards).map_or(0, |job| job.0.saturating_add(1)).to_be_bytes();
-        let bound = after.filter(|_| backwards).map(|job| job_key(job).to_vec());
-        let to = bound.unwrap_or_else(|| ABOVE_ALL.to_vec());
-        self.kv().scan(Table::Jobs, &first, &to, backwards, &mut |key, value| {
+    fn jobs(&self, each: &mut dyn FnMut(JobId, JobRecord) -> bool) -> Result<(), StoreError> {
+        self.kv().scan(Table::Jobs, &[], &ABOVE_ALL, &mut |key, value| {
             Ok(each(JobId(last_number(key)), decode(Table::Jobs, value)?))
         })
     }
@@ -102,7 +94,7 @@ pub trait Reads {
     /// Where they can't be read.
     fn waited_for(&self) -> Result<Vec<JobId>, StoreError> {
         let mut jobs = Vec::new();
-        self.kv().scan(Table::Waits, &[], &ABOVE_ALL, false, &mut |key, _| {
+        self.kv().scan(Table::Waits, &[], &ABOVE_ALL, &mut |key, _| {
             let job = JobId(last_number(&key[..key.len().min(8)]));
             if jobs.last() != Some(&job) {
                 jobs.push(job);
@@ -126,7 +118,7 @@ pub trait Reads {
     /// Where they can't be read.
     fn schedules(&self) -> Result<Vec<(ScheduleId, ScheduleRecord)>, StoreError> {
         let mut schedules = Vec::new();
-        self.kv().scan(Table::Schedules, &[], &ABOVE_ALL, false, &mut |key, value| {
+        self.kv().scan(Table::Schedules, &[], &ABOVE_ALL, &mut |key, value| {
             schedules.push((ScheduleId(last_number(key)), decode(Table::Schedules, value)?));
             Ok(true)
         })?;

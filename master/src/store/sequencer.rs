@@ -41,7 +41,7 @@ pub(super) struct State {
     pub meta: Meta,
     /// Where commits are to outlive the process.
     pub mark: Option<HighWater>,
-    pub observer: Option<Observer>,
+    pub observer: Observer,
 }
 
 impl State {
@@ -75,9 +75,7 @@ impl State {
             mark.set(meta.last_applied)?;
         }
         failpoint("store::after_mark");
-        if let Some(observer) = &self.observer {
-            observer(&changed, schedules_changed);
-        }
+        (self.observer)(&changed, schedules_changed);
         Ok((outcomes, to_settle))
     }
 }

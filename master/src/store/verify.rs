@@ -144,7 +144,7 @@ fn count(
         table_bytes: opened.disk.as_ref().map_or(Ok(0), |disk| disk.disk_bytes())?,
         ..StoreReport::default()
     };
-    opened.kv().scan(Table::Jobs, &[], &[0xff; 9], false, &mut |key, value| {
+    opened.kv().scan(Table::Jobs, &[], &[0xff; 9], &mut |key, value| {
         let job = JobId(last_number(key));
         match decode::<JobRecord>(Table::Jobs, value) {
             Ok(record) => {
@@ -160,7 +160,7 @@ fn count(
         (Table::Keys, &mut report.keys),
         (Table::Schedules, &mut report.schedules),
     ] {
-        opened.kv().scan(table, &[], &[0xff; 300], false, &mut |_, _| {
+        opened.kv().scan(table, &[], &[0xff; 300], &mut |_, _| {
             *counted += 1;
             Ok(true)
         })?;
@@ -270,7 +270,7 @@ fn check_tables(
 ) -> Result<(), StoreError> {
     for table in [Table::Specs, Table::Progress, Table::Shards, Table::Results] {
         let mut orphans = 0_u64;
-        opened.kv().scan(table, &[], &[0xff; 17], false, &mut |key, _| {
+        opened.kv().scan(table, &[], &[0xff; 17], &mut |key, _| {
             let job = JobId(last_number(&key[..key.len().min(8)]));
             orphans += u64::from(!jobs.contains_key(&job));
             Ok(true)
@@ -280,7 +280,7 @@ fn check_tables(
         }
     }
     let mut schedules = BTreeMap::new();
-    opened.kv().scan(Table::Schedules, &[], &[0xff; 9], false, &mut |key, value| {
+    opened.kv().scan(Table::Schedules, &[], &[0xff; 9], &mut |key, value| {
         let schedule = ScheduleId(last_number(key));
         match decode::<ScheduleRecord>(Table::Schedules, value) {
             Ok(record) => {
@@ -293,7 +293,7 @@ fn check_tables(
         }
         Ok(true)
     })?;
-    opened.kv().scan(Table::Keys, &[], &[0xff; 300], false, &mut |key, value| {
+    opened.kv().scan(Table::Keys, &[], &[0xff; 300], &mut |key, value| {
         let key = String::from_utf8_lossy(key).into_owned();
         match decode::<KeyRecord>(Table::Keys, value) {
             Ok(known) => {

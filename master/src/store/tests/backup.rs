@@ -73,7 +73,7 @@ fn everything(data_dir: &Path) -> Everything {
             all.insert((table.name(), key.to_vec()), value.to_vec());
             Ok(true)
         };
-        opened.kv().scan(table, &[], &[0xff; 300], false, each).expect("read");
+        opened.kv().scan(table, &[], &[0xff; 300], each).expect("read");
     }
     let layout = Layout::new(data_dir);
     for (name, folder) in [("results of", layout.results()), ("uploads of", layout.uploads())] {

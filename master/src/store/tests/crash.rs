@@ -37,13 +37,7 @@ fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let store = open(Path::new(&folder));
     let epoch = lead(&store);
-    let mut last = 0;
-    store
-        .jobs(None, true, &mut |job, _| {
-            last = job.0;
-            false
-        })
-        .expect("read");
+    let last = store.meta().expect("read").map_or(0, |meta| meta.last_job);
     for n in last..last + 40 {
         let key = format!("key-{n}");
         let Outcome::Accepted(job) = decide(&store, vec![submit(new_job(Some(&key)))])[0] else {
@@ -102,7 +96,7 @@ fn check(folder: &Path, said: &[String], point: &str) {
     let store = open(folder);
     let mut jobs: BTreeMap<u64, JobRecord> = BTreeMap::new();
     store
-        .jobs(None, false, &mut |job, record| {
+        .jobs(&mut |job, record| {
             jobs.insert(job.0, record);
             true
         })

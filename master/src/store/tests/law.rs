@@ -270,7 +270,7 @@ fn the_same_commands_give_the_same_state() {
             }
             store
                 .kv()
-                .scan(table, &[], &[0xff; 20], false, &mut |key, value| {
+                .scan(table, &[], &[0xff; 20], &mut |key, value| {
                     all.push((table, key.to_vec(), value.to_vec()));
                     Ok(true)
                 })

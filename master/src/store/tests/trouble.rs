@@ -25,12 +25,12 @@ fn what_was_decided_is_there_after_a_restart() {
     let store = open(folder.path());
     let mut jobs = Vec::new();
     store
-        .jobs(None, true, &mut |job, record| {
+        .jobs(&mut |job, record| {
             jobs.push((job.0, record.state));
             true
         })
         .expect("read");
-    assert_eq!(jobs, [3, 2, 1].map(|job| (job, JobState::Queued)));
+    assert_eq!(jobs, [1, 2, 3].map(|job| (job, JobState::Queued)));
     assert_eq!(lead(&store), Epoch(5), "the number of its own command");
 }
 
