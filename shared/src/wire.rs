@@ -253,8 +253,6 @@ pub enum WorkerEvent {
         /// Handed back.
         returned: Vec<Lease>,
     },
-    /// The worker has nothing left and goes.
-    Left,
 }
 
 /// The result of a shard.

@@ -287,11 +287,6 @@ impl DispatcherState {
                 }
                 self.step(Event::WorkerDraining { worker, returned });
             }
-            WorkerEvent::Left => {
-                if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
-                    tracing::info!(node_id = %hello.node_id, "worker has drained and left");
-                }
-            }
         }
     }
 
@@ -344,8 +339,10 @@ impl DispatcherState {
         peer.link.close();
         self.fetches.forget(worker);
         if let Some(hello) = &peer.hello {
-            if peer.draining {
-                tracing::info!(node_id = %hello.node_id, "connection of a drained worker closed");
+            // A worker leaves when all that it did is acknowledged: no word of farewell would say more, nor surely arrive.
+            let leased = self.scheduler.worker_load(worker).is_some_and(|load| load.leased > 0);
+            if peer.draining && !leased {
+                tracing::info!(node_id = %hello.node_id, "worker has drained and left");
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
             }

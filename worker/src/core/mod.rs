@@ -224,7 +224,6 @@ impl WorkerCore {
         let owes = self.connected && !self.outputs.is_empty();
         if self.draining && !self.left && self.busy_slots() == 0 && !owes && self.queue.is_empty() {
             self.left = true;
-            self.send(WorkerEvent::Left, effects);
             effects.push(Effect::Leave);
         }
     }
