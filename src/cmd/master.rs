@@ -3,6 +3,7 @@
 use super::Context;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quipu::embedded::admission;
 use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
@@ -101,6 +102,7 @@ impl MasterArgs {
     /// Runs the node until it is told to stop.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let config = context.config();
+        make_room_for_connections(config.limits.connections_max);
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error.to_string());
         let node_id = config.master.node_id.clone();
         let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
@@ -156,6 +158,23 @@ impl MasterArgs {
     }
 }
 
+/// Files that a master has open beside its connections: links, tables, results, the store.
+const FILES_BESIDE: u64 = 1_024;
+
+/// Raises the number of files that this process may open as far as the system lets it: many start services with 1,024.
+fn make_room_for_connections(connections: usize) {
+    let wanted = connections as u64 + FILES_BESIDE;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).is_ok();
+    if !raised || hard < wanted {
+        tracing::warn!(
+            files = hard.min(wanted),
+            connections,
+            "fewer files may be open than connections are allowed; raise LimitNOFILE, or lower limits.connections_max"
+        );
+    }
+}
+
 /// Trouble of a master as the end of its process: what a person must change first is told from what is damaged, and
 /// both from trouble that another start may not meet.
 fn failure(error: MasterNodeError) -> Failure {
@@ -185,7 +204,7 @@ fn eval(config: &Config) -> EvalConfig {
         threads: config.master.eval_threads,
         queue_max: limits.eval_queue_max,
         deadline: Duration::from_millis(limits.eval_deadline_ms),
-        ..EvalConfig::default()
+        inline_cost_ns_max: limits.eval_inline_cost_ns_max.into(),
     }
 }
 

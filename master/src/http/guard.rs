@@ -26,6 +26,7 @@ pub(super) struct LocalIp(pub(super) Option<IpAddr>);
 pub(super) async fn guard(State(api): ApiState, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let crowded = is_crowded(&request);
     let mut response = match admit(&api, &request) {
         Ok(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
@@ -38,10 +39,17 @@ pub(super) async fn guard(State(api): ApiState, request: Request, next: Next) ->
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if crowded {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed_ms, "request answered");
     response
 }
+
+/// Whether a connection came when all places were taken: it gets one answer, and is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowded(pub(super) bool);
 
 /// The address that a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +123,11 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refus
     if matches!(request.uri().path(), HEALTH_PATH | READY_PATH) {
         return Ok(None);
     }
+    if is_crowded(request) {
+        let max = api.limits.connections_max;
+        let message = format!("{max} connections are open already (limits.connections_max)");
+        return Err(Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S));
+    }
     check_token(api, request.headers())?;
     let max = api.limits.requests_per_client_max;
     let client = match request.extensions().get::<PeerIp>().map(|peer| api.clients.enter(peer.0, max)) {
@@ -139,6 +152,10 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refus
         )
         .retry_after_s(BUSY_RETRY_AFTER_S)),
     }
+}
+
+fn is_crowded(request: &Request) -> bool {
+    request.extensions().get::<Crowded>().is_some_and(|crowded| crowded.0)
 }
 
 /// The host that the client means: that of an absolute request line, else the one `Host` header.

@@ -1,7 +1,7 @@
 //! Binds, accepts, and drives connections until told to stop.
 
 use super::conn::Patient;
-use super::guard::{Clients, LocalIp, PeerIp};
+use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
 use axum::Router;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -27,6 +27,10 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Connections that the system has ready for us: a burst of clients should not have to knock twice, which takes a second.
+const BACKLOG: u32 = 4096;
+/// Connections beyond the limit that are answered at once, with when to try again; more wait in the backlog.
+const STANDING_MAX: usize = 256;
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.
@@ -63,7 +67,7 @@ pub async fn serve(
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
     let bound = async {
-        let listener = TcpListener::bind(bind).await?;
+        let listener = listen(bind)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
@@ -90,6 +94,13 @@ pub async fn serve(
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))
 }
 
+fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
+}
+
 /// What every connection needs.
 #[derive(Clone)]
 struct Door {
@@ -102,13 +113,21 @@ struct Door {
 async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
     let mut shutdown = pin!(shutdown);
     let seats = Arc::new(Semaphore::new(door.limits.connections_max));
+    let standing = Arc::new(Semaphore::new(STANDING_MAX));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
-            let seat = seats.clone().acquire_owned().await;
+            let seat = match seats.clone().try_acquire_owned() {
+                Ok(seat) => (Ok(seat), Crowded(false)),
+                Err(_) => tokio::select! {
+                    biased;
+                    seat = seats.clone().acquire_owned() => (seat, Crowded(false)),
+                    place = standing.clone().acquire_owned() => (place, Crowded(true)),
+                },
+            };
             (seat, listener.accept().await)
         };
-        let (seat, accepted) = tokio::select! {
+        let ((seat, crowded), accepted) = tokio::select! {
             () = &mut shutdown => break,
             next = next => next,
         };
@@ -116,9 +135,14 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
         match accepted {
             Ok((stream, peer)) => {
                 let door = door.clone();
+                // A seat may have become free while nobody came.
+                let (seat, crowded) = match (crowded, seats.clone().try_acquire_owned()) {
+                    (Crowded(true), Ok(free)) => (Ok(free), Crowded(false)),
+                    _ => (seat, crowded),
+                };
                 connections.spawn(async move {
                     let _seat = seat;
-                    serve_connection(stream, PeerIp(peer.ip()), door).await;
+                    serve_connection(stream, PeerIp(peer.ip()), crowded, door).await;
                 });
             }
             Err(error) => {
@@ -136,26 +160,30 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: PeerIp, door: Door) {
+async fn serve_connection(stream: TcpStream, peer: PeerIp, crowded: Crowded, door: Door) {
     // Small answers should not wait for more; where this fails the connection is gone, as the next read will say.
     let _ = stream.set_nodelay(true);
     let local = LocalIp(stream.local_addr().ok().map(|address| address.ip()));
     let stream = Patient::new(stream, door.limits.write_stall_timeout);
     match &door.acceptor {
-        None => drive(stream, local, peer, &door).await,
+        None => drive(stream, (local, peer, crowded), &door).await,
         Some(acceptor) => match timeout(door.limits.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, local, peer, &door).await,
+            Ok(Ok(stream)) => drive(stream, (local, peer, crowded), &door).await,
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
             Err(_) => tracing::debug!("tls handshake timed out"),
         },
     }
 }
 
-async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, local: LocalIp, peer: PeerIp, door: &Door) {
+/// What the guard asks of a connection.
+type About = (LocalIp, PeerIp, Crowded);
+
+async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, (local, peer, crowded): About, door: &Door) {
     let router = TowerToHyperService::new(door.router.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(local);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(crowded);
         router.call(request)
     });
     let connection = http1::Builder::new()

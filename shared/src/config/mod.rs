@@ -258,6 +258,9 @@ pub struct LimitsConfig {
     pub eval_queue_max: usize,
     /// How long such a request may take.
     pub eval_deadline_ms: u64,
+    /// Estimated cost up to which such a request is evaluated on the thread that reads it; 0 sends all to threads of
+    /// their own.
+    pub eval_inline_cost_ns_max: u32,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
     pub formula: FormulaLimits,
 }
@@ -289,6 +292,8 @@ impl Default for LimitsConfig {
             eval_cache_bytes_max: 32 << 20,
             eval_queue_max: 256,
             eval_deadline_ms: 2_000,
+            // About what the way to another thread and back costs.
+            eval_inline_cost_ns_max: 20_000,
             formula: FormulaLimits::default(),
         }
     }
