@@ -126,14 +126,17 @@ fn plain_descriptions(value: &mut Value) {
     }
 }
 
-/// ``[`crate::calendar`]`` and ``[`Self::x`](path)`` as code alone.
+/// ``[`crate::calendar`]`` and ``[`Self::x`](path)`` as their names alone.
 fn without_links(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("[`") {
         let Some(end) = rest[start..].find("`]").map(|end| start + end) else { break };
         out.push_str(&rest[..start]);
-        out.push_str(&rest[start + 1..=end]);
+        let name = &rest[start + 2..end];
+        out.push('`');
+        out.push_str(name.rsplit("::").next().unwrap_or(name));
+        out.push('`');
         rest = &rest[end + 2..];
         if let Some(target) = rest.strip_prefix('(') {
             rest = target.split_once(')').map_or("", |(_, after)| after);

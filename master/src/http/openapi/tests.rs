@@ -4,8 +4,8 @@ use super::without_links;
 fn links_to_the_source_become_code() {
     for (text, plain) in [
         ("nothing", "nothing"),
-        ("see [`crate::calendar`].", "see `crate::calendar`."),
-        ("a [`X`](crate::x::X) and [`Self::y`]", "a `X` and `Self::y`"),
+        ("see [`crate::calendar`].", "see `calendar`."),
+        ("a [`X`](crate::x::X) and [`Self::y`]", "a `X` and `y`"),
         ("half [`open", "half [`open"),
     ] {
         assert_eq!(without_links(text), plain);
