@@ -28,13 +28,13 @@ use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
 use axum::Router;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH,
-    UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -44,6 +44,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 
 /// Says whether a bearer token is one of the cluster's. It must take the same time for every wrong token.
 pub type TokenVerifier = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -68,6 +69,8 @@ pub struct HttpConfig {
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
     /// connection came in on are always allowed.
     pub allowed_hosts: Vec<String>,
+    /// Origins of other sites whose pages may ask; none, unless somebody says so.
+    pub cors_origins: Vec<String>,
     /// What one client may cost.
     pub limits: HttpLimits,
 }
@@ -83,6 +86,7 @@ impl HttpConfig {
             audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             limits: HttpLimits::default(),
         }
     }
@@ -159,10 +163,13 @@ struct Api {
     /// Whether cookies may travel over TLS only.
     secure: bool,
     audit: Option<AuditLog>,
-    /// How many refusals a second are written down.
-    refusals_audited: DefaultDirectRateLimiter,
+    /// How many denials a second are answered at once.
+    denials: DefaultDirectRateLimiter,
+    /// How many of them are written down.
+    denials_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    cors_origins: Vec<String>,
     limits: HttpLimits,
     in_flight: Semaphore,
     clients: guard::Clients,
@@ -174,7 +181,7 @@ struct Api {
 type ApiState = axum::extract::State<Arc<Api>>;
 
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
         .route(BATCH_PATH, post(batch::submit))
@@ -199,8 +206,28 @@ fn router(api: Arc<Api>) -> Router {
         .route(READY_PATH, get(cluster::ready))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
+    let router = match cors(&api.cors_origins) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router.with_state(api)
+}
+
+/// Tells browsers which pages of other origins may ask; without any, nothing at all. Cookies are never theirs to send.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let asked = [IDEMPOTENCY_KEY_HEADER, TRACEPARENT_HEADER, "last-event-id"].map(HeaderName::from_static);
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(asked).collect::<Vec<_>>())
+            .expose_headers([header::LOCATION, header::RETRY_AFTER]),
+    )
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {
