@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// The cluster as a client sees it.
 #[async_trait]
@@ -119,7 +120,7 @@ pub enum ScheduleChange {
 }
 
 /// A recurring job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
     /// Its id.
     pub id: ScheduleId,
@@ -140,7 +141,7 @@ pub struct ScheduleView {
 }
 
 /// A job to be accepted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// The job.
@@ -154,7 +155,7 @@ pub struct SubmitRequest {
 }
 
 /// An accepted upload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// BLAKE3 of the bytes, in hexadecimal.
     pub digest: String,
@@ -163,7 +164,7 @@ pub struct Upload {
 }
 
 /// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize, ToSchema)]
 #[error("{message}")]
 pub struct ServiceError {
     /// What sort, which decides HTTP status and exit code.
@@ -181,7 +182,7 @@ pub struct ServiceError {
 }
 
 /// Where in a formula.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
     /// The formula.
     pub formula: String,
@@ -192,7 +193,7 @@ pub struct Place {
 }
 
 /// Sorts of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request is malformed (HTTP 400, exit 2).
@@ -224,7 +225,7 @@ pub enum ErrorKind {
 }
 
 /// State of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waits for its time.
@@ -281,7 +282,7 @@ impl JobState {
 }
 
 /// A job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its id.
     pub id: JobId,
@@ -341,7 +342,7 @@ pub struct JobView {
 }
 
 /// Shards of a job by state. Shards are cut as they are leased, so there is no total before the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardCounts {
     /// Cut, and waiting for a worker again.
     pub queued: u64,
@@ -356,7 +357,7 @@ pub struct ShardCounts {
 }
 
 /// State of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Seen in gossip, not (yet) connected.
@@ -370,7 +371,7 @@ pub enum NodeState {
 }
 
 /// A node as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its id.
     pub id: NodeId,

@@ -34,6 +34,7 @@ pub(super) struct LocalIp(pub(super) Option<IpAddr>);
 pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let crowded = is_crowded(&request);
     let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
     let wants_page = method == Method::GET && accepts_html(request.headers());
     let (admitted, mut response) = match admit(&api, &request) {
@@ -61,6 +62,9 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if crowded {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let caller = admitted.as_ref().and_then(|admitted| admitted.caller.as_ref());
     if let Some(entry) = audited(&api, caller, &method, &path, &response)
         && let Some(log) = &api.audit
@@ -71,6 +75,10 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed_ms, "request answered");
     response
 }
+
+/// Whether a connection came when all places were taken: it gets one answer, and is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowded(pub(super) bool);
 
 /// A refusal, as a page where a browser asks for one and has not logged in.
 fn refuse(refusal: Refusal, wants_page: bool) -> Response {
@@ -188,6 +196,13 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
     check_origin(request.headers(), &host, &api.cors_origins)?;
     let caller = match need(request.method(), request.uri().path()) {
         Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
+        _ if is_crowded(request) => {
+            let max = api.limits.connections_max;
+            let message = format!("{max} connections are open already (limits.connections_max)");
+            return Err(
+                Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S)
+            );
+        }
         Need::Place => None,
         Need::Role(role) => {
             let caller = callers::authenticate(api, request.method(), request.headers())?;
@@ -236,6 +251,10 @@ fn take_place(api: &Api, peer: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
         )
         .retry_after_s(BUSY_RETRY_AFTER_S)),
     }
+}
+
+fn is_crowded(request: &Request) -> bool {
+    request.extensions().get::<Crowded>().is_some_and(|crowded| crowded.0)
 }
 
 /// The host that the client means: that of an absolute request line, else the one `Host` header.

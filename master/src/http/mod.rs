@@ -2,18 +2,23 @@
 //!
 //! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
 //! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
-//! what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
+//! what they send, [`accept`] and [`compress`] look at what they take; [`openapi`] describes it all; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
 //! decided here is whose they are. A handler that panics costs its own request and nothing else.
 
+mod accept;
 mod batch;
 mod body;
 mod callers;
 mod cluster;
+mod compress;
 mod conn;
+mod eval;
 mod guard;
 mod jobs;
+mod openapi;
 mod policy;
 mod refusal;
+mod routes;
 mod schedules;
 mod server;
 mod sessions;
@@ -27,17 +32,19 @@ pub use server::{HttpError, serve};
 use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
+use crate::eval::{EvalConfig, EvalEngine};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH,
-    SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, DOCUMENT_PATH, EVAL_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH,
+    LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
+use routes::Routes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +78,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// Origins of other sites whose pages may ask; none, unless somebody says so.
     pub cors_origins: Vec<String>,
+    /// Evaluates formulas at once.
+    pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
 }
@@ -87,6 +96,7 @@ impl HttpConfig {
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
         }
     }
@@ -98,11 +108,13 @@ impl HttpConfig {
 pub struct HttpLimits {
     /// Bytes of a JSON body. It is read into memory before it is parsed; large batches are its use.
     pub request_bytes_max: usize,
+    /// Bytes of a request for formulas to be evaluated at once.
+    pub eval_bytes_max: usize,
     /// Bytes of an upload. It is streamed; the service has a limit for all of them together.
     pub upload_bytes_max: u64,
     /// Bytes of a request's head. Beyond the token and a trace context there is little to say in it.
     pub head_bytes_max: usize,
-    /// Connections; more wait in the system's accept queue.
+    /// Connections; a further one is told to try again and closed. An idle one takes 20 to 30 kB.
     pub connections_max: usize,
     /// Requests that are being answered (a stream counts until its head is sent); more are told to try again.
     pub requests_in_flight_max: usize,
@@ -135,9 +147,10 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             request_bytes_max: 16 << 20,
+            eval_bytes_max: 1 << 20,
             upload_bytes_max: 64 << 30,
             head_bytes_max: 32 << 10,
-            connections_max: 1024,
+            connections_max: 8192,
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
@@ -170,6 +183,7 @@ struct Api {
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
     cors_origins: Vec<String>,
+    eval: Arc<EvalEngine>,
     limits: HttpLimits,
     in_flight: Semaphore,
     clients: guard::Clients,
@@ -180,11 +194,14 @@ struct Api {
 
 type ApiState = axum::extract::State<Arc<Api>>;
 
-fn router(api: Arc<Api>) -> Router {
-    let router = Router::new()
+/// The table of paths. What is not a page stands in the API's document ([`openapi`]), too.
+fn routes() -> Routes {
+    Routes::default()
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
         .route(BATCH_PATH, post(batch::submit))
+        .route(EVAL_PATH, post(eval::evaluate))
+        .route(CHECK_PATH, post(eval::check))
         .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
         .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
@@ -204,8 +221,16 @@ fn router(api: Arc<Api>) -> Router {
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
+        .route(DOCUMENT_PATH, get(openapi::document))
+        .pages(openapi::pages())
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let router = routes()
+        .into_router()
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(compress::layer())
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
     let router = match cors(&api.cors_origins) {
         Some(layer) => router.layer(layer),

@@ -29,6 +29,9 @@ impl Config {
             format!("must be at most {LABEL_BYTES_MAX} bytes")
         })?;
         check_limits(&self.limits)?;
+        require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
+            format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
+        })?;
         check_scheduler(&self.scheduler)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
             ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
@@ -102,6 +105,12 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
         ("limits.requests_per_client_max", limits.requests_per_client_max as u64),
         ("limits.batch_jobs_max", limits.batch_jobs_max as u64),
+        ("limits.connections_max", limits.connections_max as u64),
+        ("limits.eval_batch_max", limits.eval_batch_max as u64),
+        ("limits.eval_bytes_max", limits.eval_bytes_max as u64),
+        ("limits.eval_cache_bytes_max", limits.eval_cache_bytes_max),
+        ("limits.eval_queue_max", limits.eval_queue_max as u64),
+        ("limits.eval_deadline_ms", limits.eval_deadline_ms),
         ("limits.namespaces_max", limits.namespaces_max as u64),
         ("limits.tokens_max", limits.tokens_max as u64),
         ("limits.token_requests_per_s_max", u64::from(limits.token_requests_per_s_max)),

@@ -2,6 +2,9 @@
 
 mod access;
 mod batch;
+mod compress;
+mod docs;
+mod eval;
 mod fake;
 mod limits;
 mod queue;
