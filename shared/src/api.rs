@@ -16,6 +16,10 @@ pub const SCHEDULES_PATH: &str = "/v1/schedules";
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
 pub const NODES_PATH: &str = "/v1/nodes";
+/// The cluster at one moment: its nodes and the jobs that run.
+pub const CLUSTER_PATH: &str = "/v1/cluster";
+/// The same now and at each change, at most twice a second, as server-sent events.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// Versions of the product, its protocol and its numerics.
 pub const VERSION_PATH: &str = "/v1/version";
 /// Answers while the process runs; needs no token.

@@ -9,6 +9,7 @@ pub mod api;
 pub mod block;
 pub mod calendar;
 pub mod config;
+pub mod detail;
 pub mod formula;
 pub mod ids;
 pub mod link;

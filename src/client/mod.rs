@@ -22,9 +22,10 @@ use failure::{FOREIGN_ANSWER, Failure, answered, fault};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use quipu_shared::api::{
-    Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
+    CLUSTER_PATH, Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
     ScheduleList, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
 };
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
@@ -446,6 +447,10 @@ impl JobService for HttpClient {
         Ok(self.get::<NodeList>(NODES_PATH).await?.nodes)
     }
 
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        self.get(CLUSTER_PATH).await
+    }
+
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
         self.send(|| self.request(Method::POST, &format!("{NODES_PATH}/{node}:drain")), Busy::Wait).await.map(drop)
     }
@@ -471,6 +476,22 @@ impl JobService for HttpClient {
 
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
         Ok(self.get::<Explanation>(&format!("{JOBS_PATH}/{job}/explain")).await?.lines)
+    }
+
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/detail")).await
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/shards")).await
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/attempts")).await
+    }
+
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        self.get(&format!("{NODES_PATH}/{node}/attempts")).await
     }
 
     async fn add_schedule(
