@@ -5,6 +5,7 @@
 //! [`http`], [`pulse`] and [`ui`] (the API, what is told to all who watch, the dashboard).
 
 mod detail;
+pub mod access;
 pub mod disk;
 pub mod dispatcher;
 pub mod http;
