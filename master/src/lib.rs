@@ -2,12 +2,14 @@
 //!
 //! Reading order: [`scheduler`] (the pure core), [`jobs`] (what is known of each job), [`input`] (tables),
 //! [`store`] (the job log), [`dispatcher`] (the actor around the core), [`tree`] (supervision), [`nodes`] and [`service`] (what clients see),
-//! [`http`], [`pulse`] and [`ui`] (the API, what is told to all who watch, the dashboard).
+//! [`eval`] (what is answered without a job), [`http`], [`pulse`] and [`ui`] (the API, what is told to all who watch, the
+//! dashboard).
 
 mod detail;
 pub mod access;
 pub mod disk;
 pub mod dispatcher;
+pub mod eval;
 pub mod http;
 pub mod input;
 pub mod jobs;

@@ -3,12 +3,14 @@
 use super::Context;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quipu::embedded::admission;
+use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
 use quipu_master::scheduler::SchedulerConfig;
 use quipu_master::store::StoreError;
-use quipu_shared::config::{LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
 use std::net::SocketAddr;
@@ -100,6 +102,7 @@ impl MasterArgs {
     /// Runs the node until it is told to stop.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let config = context.config();
+        make_room_for_connections(config.limits.connections_max);
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error.to_string());
         let node_id = config.master.node_id.clone();
         let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
@@ -109,6 +112,7 @@ impl MasterArgs {
         let tokens = parts.secret.http_tokens(&config.cluster.id);
         let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
         http.limits = http_limits(&config.limits);
+        http.eval = EvalEngine::new(eval(config));
         http.allowed_hosts.clone_from(&config.master.host_names);
         http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
         let secure = !config.master.http.ip().to_canonical().is_loopback();
@@ -157,6 +161,23 @@ impl MasterArgs {
     }
 }
 
+/// Files that a master has open beside its connections: links, tables, results, the store.
+const FILES_BESIDE: u64 = 1_024;
+
+/// Raises the number of files that this process may open as far as the system lets it: many start services with 1,024.
+fn make_room_for_connections(connections: usize) {
+    let wanted = connections as u64 + FILES_BESIDE;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).is_ok();
+    if !raised || hard < wanted {
+        tracing::warn!(
+            files = hard.min(wanted),
+            connections,
+            "fewer files may be open than connections are allowed; raise LimitNOFILE, or lower limits.connections_max"
+        );
+    }
+}
+
 /// Trouble of a master as the end of its process: what a person must change first is told from what is damaged, and
 /// both from trouble that another start may not meet.
 fn failure(error: MasterNodeError) -> Failure {
@@ -177,6 +198,19 @@ fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
     }
 }
 
+fn eval(config: &Config) -> EvalConfig {
+    let limits = &config.limits;
+    EvalConfig {
+        formula: limits.formula.clone(),
+        batch_max: limits.eval_batch_max,
+        cache_bytes_max: limits.eval_cache_bytes_max,
+        threads: config.master.eval_threads,
+        queue_max: limits.eval_queue_max,
+        deadline: Duration::from_millis(limits.eval_deadline_ms),
+        inline_cost_ns_max: limits.eval_inline_cost_ns_max.into(),
+    }
+}
+
 fn http_limits(limits: &LimitsConfig) -> HttpLimits {
     HttpLimits {
         request_bytes_max: limits.request_bytes_max,
@@ -186,6 +220,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         batch_jobs_max: limits.batch_jobs_max,
         sessions_max: limits.sessions_max,
         session_idle: Duration::from_millis(limits.session_idle_ms),
+        connections_max: limits.connections_max,
+        eval_bytes_max: limits.eval_bytes_max,
         ..HttpLimits::default()
     }
 }

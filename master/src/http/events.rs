@@ -71,7 +71,7 @@ pub(crate) fn event_stream(
     stop: &CancellationToken,
     place: OwnedSemaphorePermit,
 ) -> Response {
-    let begin = (news.take_until(stop.clone().cancelled_owned()), place);
+    let begin = (news.take_until(stop.clone().cancelled_owned()).boxed(), place);
     let pieces = stream::unfold(begin, move |(mut news, place)| async move {
         let piece = match timeout(keep_alive, news.next()).await {
             Ok(piece) => piece?,

@@ -2,8 +2,9 @@
 
 use super::policy::{Need, is_audited, need};
 use super::refusal::Refusal;
-use super::{Api, ApiState, callers, sessions};
+use super::{Api, ApiState, callers};
 use crate::access::audit::AuditEntry;
+use crate::ui::login;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -31,6 +32,7 @@ pub(super) struct LocalIp(pub(super) Option<IpAddr>);
 pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let crowded = is_crowded(&request);
     let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
     let wants_page = method == Method::GET && accepts_html(request.headers());
     let (admitted, mut response) = match admit(&api, &request) {
@@ -50,8 +52,12 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
         Err(refusal) => (None, refuse(refusal, wants_page)),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Files of the dashboard may be kept; their names change with them.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if crowded {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let caller = admitted.as_ref().and_then(|admitted| admitted.caller.as_ref());
     if let Some(entry) = audited(&api, caller, &method, &path, &response)
         && let Some(log) = &api.audit
@@ -67,7 +73,7 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
 fn refuse(refusal: Refusal, wants_page: bool) -> Response {
     let response = refusal.into_response();
     if wants_page && response.status() == StatusCode::UNAUTHORIZED {
-        return (StatusCode::UNAUTHORIZED, sessions::page(None)).into_response();
+        return login::response(StatusCode::UNAUTHORIZED, None);
     }
     response
 }
@@ -94,6 +100,10 @@ fn audited(api: &Api, caller: Option<&Caller>, method: &Method, path: &str, resp
     entry.location = location.map(ToOwned::to_owned);
     Some(entry)
 }
+
+/// Whether a connection came when all places were taken: it gets one answer, and is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowded(pub(super) bool);
 
 /// The address that a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +181,13 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
         return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
     }
     check_origin(request.headers(), &host)?;
-    let caller = match need(request.method(), request.uri().path()) {
+    let need = need(request.method(), request.uri().path());
+    if need != Need::Nothing && is_crowded(request) {
+        let max = api.limits.connections_max;
+        let message = format!("{max} connections are open already (limits.connections_max)");
+        return Err(Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S));
+    }
+    let caller = match need {
         Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
         Need::Place => None,
         Need::Role(role) => {
@@ -221,6 +237,10 @@ fn take_place(api: &Api, peer: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
         )
         .retry_after_s(BUSY_RETRY_AFTER_S)),
     }
+}
+
+fn is_crowded(request: &Request) -> bool {
+    request.extensions().get::<Crowded>().is_some_and(|crowded| crowded.0)
 }
 
 /// The host that the client means: that of an absolute request line, else the one `Host` header.

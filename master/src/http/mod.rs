@@ -10,6 +10,9 @@ mod body;
 mod callers;
 mod cluster;
 mod conn;
+pub(crate) mod detail;
+mod eval;
+pub(crate) mod events;
 mod guard;
 mod jobs;
 mod policy;
@@ -27,14 +30,17 @@ pub use server::{HttpError, serve};
 use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
+use crate::eval::{EvalConfig, EvalEngine};
+use crate::pulse::Pulse;
+use crate::ui::{self, Ui};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH,
-    UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH,
+    NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -68,6 +74,8 @@ pub struct HttpConfig {
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
     /// connection came in on are always allowed.
     pub allowed_hosts: Vec<String>,
+    /// Evaluates formulas at once.
+    pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
 }
@@ -83,6 +91,7 @@ impl HttpConfig {
             audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
+            eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
         }
     }
@@ -94,11 +103,13 @@ impl HttpConfig {
 pub struct HttpLimits {
     /// Bytes of a JSON body. It is read into memory before it is parsed; large batches are its use.
     pub request_bytes_max: usize,
+    /// Bytes of a request for formulas to be evaluated at once.
+    pub eval_bytes_max: usize,
     /// Bytes of an upload. It is streamed; the service has a limit for all of them together.
     pub upload_bytes_max: u64,
     /// Bytes of a request's head. Beyond the token and a trace context there is little to say in it.
     pub head_bytes_max: usize,
-    /// Connections; more wait in the system's accept queue.
+    /// Connections; a further one is told to try again and closed. An idle one takes 20 to 30 kB.
     pub connections_max: usize,
     /// Requests that are being answered (a stream counts until its head is sent); more are told to try again.
     pub requests_in_flight_max: usize,
@@ -110,8 +121,10 @@ pub struct HttpLimits {
     pub sessions_max: usize,
     /// How long a browser stays logged in without a request.
     pub session_idle: Duration,
-    /// Open event and result streams; more are told to try again.
+    /// Streams of one job's events or results; more are told to try again.
     pub streams_max: usize,
+    /// Streams of the cluster's events and of the dashboard's; each is told what is there already, and so costs little.
+    pub watchers_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
@@ -131,15 +144,17 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             request_bytes_max: 16 << 20,
+            eval_bytes_max: 1 << 20,
             upload_bytes_max: 64 << 30,
             head_bytes_max: 32 << 10,
-            connections_max: 1024,
+            connections_max: 8192,
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
             sessions_max: 1_000,
             session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
+            watchers_max: 2_048,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
@@ -163,12 +178,28 @@ struct Api {
     refusals_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    eval: Arc<EvalEngine>,
     limits: HttpLimits,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    pulse: Arc<Pulse>,
     /// Cancelled when the server is to stop.
     stop: CancellationToken,
+}
+
+impl Api {
+    /// What the dashboard needs of it.
+    fn ui(&self) -> Ui {
+        Ui {
+            service: Arc::clone(&self.service),
+            pulse: Arc::clone(&self.pulse),
+            watchers: Arc::clone(&self.watchers),
+            keep_alive: self.limits.keep_alive_interval,
+            stop: self.stop.clone(),
+        }
+    }
 }
 
 type ApiState = axum::extract::State<Arc<Api>>;
@@ -178,8 +209,13 @@ fn router(api: Arc<Api>) -> Router {
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
         .route(BATCH_PATH, post(batch::submit))
+        .route(EVAL_PATH, post(eval::evaluate))
+        .route(CHECK_PATH, post(eval::check))
         .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
         .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
+        .route(&format!("{JOBS_PATH}/{{job}}/detail"), get(detail::detail))
+        .route(&format!("{JOBS_PATH}/{{job}}/shards"), get(detail::shards))
+        .route(&format!("{JOBS_PATH}/{{job}}/attempts"), get(detail::attempts))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
         .route(&format!("{JOBS_PATH}/{{job}}/results"), get(streams::results))
         .route(SCHEDULES_PATH, get(schedules::list).post(schedules::add))
@@ -190,6 +226,9 @@ fn router(api: Arc<Api>) -> Router {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(&format!("{NODES_PATH}/{{node}}/attempts"), get(detail::node_attempts))
+        .route(CLUSTER_PATH, get(events::cluster))
+        .route(EVENTS_PATH, get(events::events))
         .route(TOKENS_PATH, get(tokens::list).post(tokens::add))
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
@@ -197,6 +236,7 @@ fn router(api: Arc<Api>) -> Router {
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
+        .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))

@@ -9,12 +9,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// Every file by its name.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("style.css", CSS, include_str!("assets/style.css")),
     ("parts.css", CSS, include_str!("assets/parts.css")),
     ("page.js", JS, include_str!("assets/page.js")),
     ("live.js", JS, include_str!("assets/live.js")),
     ("morph.js", JS, include_str!("assets/morph.js")),
+    ("literal.js", JS, include_str!("assets/literal.js")),
     ("try.js", JS, include_str!("assets/try.js")),
 ];
 

@@ -66,27 +66,13 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 
 /// A Unix time for a `datetime` attribute, in UTC to the second.
 pub(super) fn iso(unix_ms: u64) -> String {
-    let (days, second) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    let second = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A Unix time for people, in UTC; the page's script turns it into local time.
 pub(super) fn moment(unix_ms: u64) -> String {
     iso(unix_ms).replace('T', " ").replace('Z', " UTC")
-}
-
-/// Year, month and day of a number of days since 1970, in the proleptic Gregorian calendar: years are counted from March,
-/// so that the leap day is their last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::layout::{self, Frame, Place};
 use super::{UiState, Who, format, icons, overview};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -86,7 +87,7 @@ pub(super) async fn page(
     State(ui): UiState,
     Extension(caller): Who,
     headers: HeaderMap,
-    asked: Option<Query<Asked>>,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Response {
     let asked = asked.map(|Query(asked)| asked).unwrap_or_default();
     let mut frame =

@@ -3,6 +3,7 @@
 use super::{Ui, UiState, Who, job, jobs, node, overview};
 use crate::http::events::{beats, event_stream, watcher_place};
 use crate::pulse::event;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -189,7 +190,11 @@ pub(super) struct Listed {
 }
 
 /// `GET /live/jobs?ids=3,2,1&newest=3`: the rows of the list, and whether there are newer jobs.
-pub(super) async fn jobs(State(ui): UiState, Extension(caller): Who, listed: Option<Query<Listed>>) -> Response {
+pub(super) async fn jobs(
+    State(ui): UiState,
+    Extension(caller): Who,
+    listed: Result<Query<Listed>, QueryRejection>,
+) -> Response {
     let listed = listed.map(|Query(listed)| listed).unwrap_or_default();
     let mut views = Vec::new();
     for id in listed.ids.split(',').filter(|id| !id.is_empty()).take(LIST_JOBS_MAX) {

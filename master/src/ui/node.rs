@@ -2,6 +2,7 @@
 
 use super::layout::{self, Frame, Place};
 use super::{Ui, UiState, Who, format, icons, overview, timeline};
+use crate::http::detail::attempts_seen;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -62,17 +63,7 @@ pub(super) async fn parts(
     id: &str,
 ) -> Result<(NodeView, Vec<(&'static str, Markup)>), ServiceError> {
     let node = ui.find_node(id).await?;
-    let mut attempts = ui.service.node_attempts(node.id.clone()).await?;
-    if caller.namespace.is_some() {
-        let mut own = Vec::new();
-        for attempt in attempts {
-            // One that is forgotten meanwhile is nobody's.
-            if ui.service.job(attempt.job).await.is_ok_and(|view| caller.sees(&view.namespace)) {
-                own.push(attempt);
-            }
-        }
-        attempts = own;
-    }
+    let attempts = attempts_seen(&*ui.service, caller, node.id.clone()).await?;
     let parts = vec![
         ("summary", html! { (node.id) " is " (state_word(&node)) }),
         ("head", head(&node, may_drain(caller))),

@@ -29,6 +29,9 @@ impl Config {
             format!("must be at most {LABEL_BYTES_MAX} bytes")
         })?;
         check_limits(&self.limits)?;
+        require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
+            format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
+        })?;
         check_scheduler(&self.scheduler)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
             ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
@@ -95,6 +98,12 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.sessions_max", limits.sessions_max as u64),
         ("limits.session_idle_ms", limits.session_idle_ms),
         ("limits.audit_bytes_max", limits.audit_bytes_max),
+        ("limits.connections_max", limits.connections_max as u64),
+        ("limits.eval_batch_max", limits.eval_batch_max as u64),
+        ("limits.eval_bytes_max", limits.eval_bytes_max as u64),
+        ("limits.eval_cache_bytes_max", limits.eval_cache_bytes_max),
+        ("limits.eval_queue_max", limits.eval_queue_max as u64),
+        ("limits.eval_deadline_ms", limits.eval_deadline_ms),
     ];
     for (key, number) in numbers {
         require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;

@@ -1,6 +1,7 @@
 //! The API from outside: real sockets, a service that does as told.
 
 mod batch;
+mod eval;
 mod fake;
 mod limits;
 mod queue;
