@@ -99,6 +99,11 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Whether somebody may want to know why.
+    pub fn went_wrong(self) -> bool {
+        matches!(self, Self::Failed | Self::Lost | Self::Expired | Self::Rejected)
+    }
+
     /// The outcome as people and programs write it.
     pub fn name(self) -> &'static str {
         match self {

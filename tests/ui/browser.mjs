@@ -1,6 +1,7 @@
 // A browser without a screen, which talks to the master and to nobody else, and is watched for errors.
 import { chromium } from 'playwright-core';
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 
 const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 /** For a thing to come about on a busy machine. */
@@ -22,6 +23,13 @@ export class Visitor {
       visitor.errors.push(`a request to ${route.request().url()}`);
       return route.abort();
     });
+    // While one works on them: styles and scripts from the tree rather than from the binary.
+    if (process.env.QUIPU_UI_ASSETS) {
+      await visitor.context.route('**/ui/*/*.{css,js}', (route) => {
+        const name = new URL(route.request().url()).pathname.split('/').pop();
+        return route.fulfill({ path: join(process.env.QUIPU_UI_ASSETS, name) });
+      });
+    }
     await visitor.context.addInitScript(() => {
       addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
     });

@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Ended attempts that are kept of a job.
 pub const ATTEMPTS_KEPT_MAX: usize = 128;
+/// Ended attempts that went wrong and are kept of a job beyond those.
+pub const WRONG_KEPT_MAX: usize = 32;
 /// Ended jobs whose attempts are kept.
 pub const JOBS_KEPT_MAX: usize = 256;
 /// Shards with more than one attempt that are remembered of a job.
@@ -37,6 +39,8 @@ struct History {
     total: u64,
     live: BTreeMap<Lease, Live>,
     past: VecDeque<(Lease, AttemptView)>,
+    /// Older ones that went wrong: they are rarer, and more is asked about them.
+    wrong: VecDeque<AttemptView>,
     /// Shards that wait for another attempt: rows by first row.
     queued: BTreeMap<u64, u64>,
     /// Shards that had more than one: rows by first row.
@@ -234,7 +238,7 @@ impl Histories {
 
 impl History {
     fn views(&self) -> impl Iterator<Item = &AttemptView> {
-        self.past.iter().map(|(_, view)| view).chain(self.live.values().map(|live| &live.view))
+        self.wrong.iter().chain(self.past.iter().map(|(_, view)| view)).chain(self.live.values().map(|live| &live.view))
     }
 
     fn end(&mut self, lease: &Lease, outcome: AttemptOutcome, now_ms: u64, note: Option<&str>) {
@@ -250,8 +254,14 @@ impl History {
         if again && !runs_elsewhere {
             self.queued.insert(view.first_row, view.rows);
         }
-        if self.past.len() >= ATTEMPTS_KEPT_MAX {
-            self.past.pop_front();
+        if self.past.len() >= ATTEMPTS_KEPT_MAX
+            && let Some((_, oldest)) = self.past.pop_front()
+            && oldest.outcome.went_wrong()
+        {
+            if self.wrong.len() >= WRONG_KEPT_MAX {
+                self.wrong.pop_front();
+            }
+            self.wrong.push_back(oldest);
         }
         self.past.push_back((*lease, view));
     }
@@ -273,7 +283,7 @@ fn clipped(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS_KEPT_MAX, Begun, Histories, JOBS_KEPT_MAX, NOTE_BYTES_MAX};
+    use super::{ATTEMPTS_KEPT_MAX, Begun, Histories, JOBS_KEPT_MAX, NOTE_BYTES_MAX, WRONG_KEPT_MAX};
     use quipu_shared::detail::{AttemptOutcome, ShardMap};
     use quipu_shared::ids::{AttemptId, Epoch, JobId, NodeId, ShardId, WorkerId};
     use quipu_shared::wire::Lease;
@@ -355,6 +365,15 @@ mod tests {
         }
         let list = histories.attempts(JOB);
         assert_eq!((list.total, list.attempts.len()), (ATTEMPTS_KEPT_MAX as u64 * 3, ATTEMPTS_KEPT_MAX));
+        for attempt in 0..ATTEMPTS_KEPT_MAX as u64 * 3 {
+            let attempt = attempt + 10_000;
+            begin(&histories, attempt, attempt, 1);
+            let outcome = if attempt % 2 == 0 { AttemptOutcome::Failed } else { AttemptOutcome::Stopped };
+            histories.ended(&lease(attempt, attempt), outcome, attempt, None);
+        }
+        let kept = histories.attempts(JOB).attempts;
+        assert_eq!(kept.len(), ATTEMPTS_KEPT_MAX + WRONG_KEPT_MAX);
+        assert!(kept[..WRONG_KEPT_MAX].iter().all(|attempt| attempt.outcome == AttemptOutcome::Failed));
         for job in 0..JOBS_KEPT_MAX as u64 * 2 {
             histories.close(JobId(100 + job), Vec::new(), 1);
         }

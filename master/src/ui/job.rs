@@ -138,7 +138,7 @@ fn progress(view: &JobView, rows_per_s: f64) -> Markup {
         div.card.progress-card {
             div.bar { (overview::progress(view)) span.num.strong { (overview::done(view)) } }
             dl.wide-facts {
-                div {
+                div.span {
                     dt { "Rows" }
                     dd { (format::count(view.rows_done)) @if let Some(total) = view.rows_total { span.of { " of " (format::count(total)) } } }
                 }

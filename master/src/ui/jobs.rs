@@ -53,23 +53,12 @@ impl Asked {
             members.push(format!("state={state}"));
         }
         if !self.name.is_empty() {
-            members.push(format!("name={}", encoded(&self.name)));
+            let name: String = form_urlencoded::byte_serialize(self.name.as_bytes()).collect();
+            members.push(format!("name={name}"));
         }
         members.extend(before.map(|job| format!("before={job}")));
         if members.is_empty() { "/jobs".into() } else { format!("/jobs?{}", members.join("&")) }
     }
-}
-
-/// A query's value, percent-encoded.
-fn encoded(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => safe.push(char::from(byte)),
-            _ => safe.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    safe
 }
 
 /// The filters, each with the name of its states in the address.
@@ -128,7 +117,7 @@ pub(super) async fn page(
                 button type="submit" { "Find" }
             }
         }
-        div id="newer" aria-live="polite" {}
+        div.data-live id="newer" aria-live="polite" {}
         @if jobs.is_empty() {
             div.empty {
                 @if asked.state.is_empty() && asked.name.is_empty() && asked.before.is_empty() {

@@ -138,7 +138,8 @@ fn latest(node: &NodeView, attempts: &[NodeAttempt]) -> Markup {
                     tr {
                         th scope="col" { "Job" }
                         th.num scope="col" { "Shard" }
-                        th scope="col" { "Rows" }
+                        th.num scope="col" { "First row" }
+                        th.num scope="col" { "Rows" }
                         th scope="col" { "Began" }
                         th.num scope="col" { "Took" }
                         th scope="col" { "Outcome" }
@@ -149,7 +150,8 @@ fn latest(node: &NodeView, attempts: &[NodeAttempt]) -> Markup {
                         tr data-key={ "attempt-" (job) "-" (attempt.attempt) } {
                             th scope="row" { a href={ "/jobs/" (job) } { "Job " (job) } }
                             td.num data-label="Shard" { (attempt.shard) }
-                            td data-label="Rows" { (timeline::rows(attempt)) }
+                            td.num data-label="First row" { (format::count(attempt.first_row)) }
+                            td.num data-label="Rows" { (format::count(attempt.rows)) }
                             td data-label="Began" { (super::jobs::time(attempt.started_at_ms)) }
                             td.num data-label="Took" { (timeline::took(attempt)) }
                             td data-label="Outcome" { (timeline::outcome(attempt)) }

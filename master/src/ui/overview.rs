@@ -154,19 +154,24 @@ fn nodes(view: &ClusterView) -> Markup {
         view.nodes.iter().partition(|node| node.state == NodeState::Down);
     let hidden = down.len().saturating_sub(DOWN_SHOWN_MAX) as u64 + view.nodes_total.saturating_sub(view.nodes.len() as u64);
     let mut zones: BTreeMap<&str, Vec<&NodeView>> = BTreeMap::new();
+    let (masters, here): (Vec<&NodeView>, Vec<&NodeView>) = here.into_iter().partition(|node| node.role == Role::Master);
     for &node in here.iter().chain(down.iter().take(DOWN_SHOWN_MAX)) {
         zones.entry(&node.zone).or_default().push(node);
     }
     for nodes in zones.values_mut() {
-        nodes.sort_by_key(|node| (node.role, &node.id));
+        nodes.sort_by_key(|node| &node.id);
     }
     let small = here.len() > LARGE_CARDS_MAX;
-    let several = zones.len() > 1 || zones.keys().any(|zone| !zone.is_empty());
+    let plain = zones.keys().all(|zone| zone.is_empty());
     let workers = view.nodes.iter().any(|node| node.role == Role::Worker);
     html! {
+        div.zone data-key="masters" {
+            h3 { "Master" }
+            ul.nodes.small[small] { @for node in masters { (card(node)) } }
+        }
         @for (zone, nodes) in &zones {
             div.zone data-key={ "zone-" (zone) } {
-                @if several { h3 { @if zone.is_empty() { "No zone" } @else { "Zone " span.mono { (zone) } } } }
+                h3 { @if plain { "Workers" } @else if zone.is_empty() { "Workers without a zone" } @else { "Zone " span.mono { (zone) } } }
                 ul.nodes.small[small] {
                     @for node in nodes { (card(node)) }
                 }
@@ -205,11 +210,11 @@ fn card(node: &NodeView) -> Markup {
                 (icons::node_state(node.state, left))
             }
             @if node.role == Role::Master {
-                p.note { "master" }
+                p.note { "accepts jobs, leases their shards" }
             } @else {
                 (pips(node))
                 dl.facts {
-                    div { dt { "rate" } dd { @if node.rows_per_s > 0.0 { (format::rate(node.rows_per_s)) } @else { "–" } } }
+                    div { dt { "rate" } dd { @if node.rows_per_s > 0.0 && node.state != NodeState::Down { (format::rate(node.rows_per_s)) } @else { "–" } } }
                     div { dt { "shards" } dd { (format::count(node.shards_done)) } }
                 }
             }
@@ -252,7 +257,7 @@ fn running(view: &ClusterView) -> Markup {
                 }
             }
         } @else {
-            ul.running {
+            ul.running-jobs {
                 @for job in &view.jobs { (row(job)) }
             }
         }

@@ -60,6 +60,11 @@ fn tick(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) {
         return format!("{value:.1e}");
     }
+    if value.abs() >= 1e4 && value.fract() == 0.0 {
+        // Below a million, and so exact.
+        let digits = format::count(value.abs() as u64);
+        return if value < 0.0 { format!("−{digits}") } else { digits };
+    }
     // Steps are round, so that what is behind the sixth digit is noise.
     let text = format!("{value:.6}");
     let short = text.trim_end_matches('0').trim_end_matches('.');

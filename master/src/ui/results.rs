@@ -52,6 +52,10 @@ pub(super) fn file_name(view: &JobView) -> String {
 
 /// What came out.
 pub(super) async fn preview(ui: &Ui, view: &JobView) -> Markup {
+    html! { div.card.results { (shown(ui, view).await) } }
+}
+
+async fn shown(ui: &Ui, view: &JobView) -> Markup {
     if view.state != JobState::Succeeded {
         return html! { p.note { "There are no results: the job is " (view.state.name()) "." } };
     }

@@ -13,6 +13,8 @@ const BAR: usize = 7;
 const STEP: usize = 9;
 /// Attempts of one worker that are drawn side by side; more lie on one another.
 const TRACKS_MAX: usize = 8;
+/// Attempts that are drawn.
+const DRAWN_MAX: usize = 128;
 /// Attempts in the table.
 const ROWS_MAX: usize = 40;
 
@@ -26,18 +28,20 @@ pub(super) fn timeline(list: &AttemptList, submitted_at_ms: u64, now_ms: u64) ->
             }
         };
     }
-    let first = list.attempts.iter().map(|attempt| attempt.started_at_ms).min().unwrap_or(now_ms);
-    let last = list.attempts.iter().map(|attempt| attempt.ended_at_ms.unwrap_or(now_ms)).max().unwrap_or(now_ms);
+    // What went wrong long ago is in the table, and would leave little room for the rest.
+    let drawn = &list.attempts[list.attempts.len().saturating_sub(DRAWN_MAX)..];
+    let first = drawn.iter().map(|attempt| attempt.started_at_ms).min().unwrap_or(now_ms);
+    let last = drawn.iter().map(|attempt| attempt.ended_at_ms.unwrap_or(now_ms)).max().unwrap_or(now_ms);
     let span = last.saturating_sub(first).max(1);
     let mut lines: BTreeMap<&NodeId, Vec<&AttemptView>> = BTreeMap::new();
-    for attempt in &list.attempts {
+    for attempt in drawn {
         lines.entry(&attempt.node).or_default().push(attempt);
     }
     let shown = list.attempts.len().min(ROWS_MAX);
-    let kept = list.attempts.len() as u64;
+    let wrong: Vec<&AttemptView> = list.attempts.iter().rev().filter(|attempt| attempt.outcome.went_wrong()).collect();
     html! {
         div.lines role="img" aria-label={
-            (kept) " attempts on " (lines.len()) " workers over " (format::duration(span)) "; the table below has them"
+            (drawn.len()) " attempts on " (lines.len()) " workers over " (format::duration(span)) "; the table below has them"
         } {
             @for (node, attempts) in &lines {
                 div.line data-key={ "line-" (node) } {
@@ -59,46 +63,53 @@ pub(super) fn timeline(list: &AttemptList, submitted_at_ms: u64, now_ms: u64) ->
             li { i.swatch.o-superseded {} "superseded" }
             li { i.swatch.o-failed {} "failed, lost or expired" }
         }
+        @if !wrong.is_empty() {
+            details open {
+                summary { (wrong.len()) " attempts that failed, were lost, rejected or expired" }
+                (table(wrong.into_iter(), submitted_at_ms))
+            }
+        }
         details open {
             summary {
                 "The last " (shown) " attempts"
                 @if list.total > shown as u64 { " of " (format::count(list.total)) }
             }
-            table.attempts {
-                caption.visually-hidden { "Attempts, the newest first" }
-                thead {
-                    tr {
-                        th.num scope="col" { "Attempt" }
-                        th.num scope="col" { "Shard" }
-                        th scope="col" { "Rows" }
-                        th scope="col" { "Worker" }
-                        th.num scope="col" { "Began" }
-                        th.num scope="col" { "Took" }
-                        th scope="col" { "Outcome" }
-                    }
-                }
-                tbody {
-                    @for attempt in list.attempts.iter().rev().take(ROWS_MAX) {
-                        tr data-key={ "attempt-" (attempt.attempt) } {
-                            th.num scope="row" { (attempt.attempt) }
-                            td.num data-label="Shard" { (attempt.shard) }
-                            td data-label="Rows" { (rows(attempt)) }
-                            td data-label="Worker" { a.mono href={ "/nodes/" (attempt.node) } { (attempt.node) } }
-                            td.num data-label="Began" { "+" (format::duration(attempt.started_at_ms.saturating_sub(submitted_at_ms))) }
-                            td.num data-label="Took" { (took(attempt)) }
-                            td data-label="Outcome" { (outcome(attempt)) }
-                        }
-                    }
-                }
-            }
+            (table(list.attempts.iter().rev().take(ROWS_MAX), submitted_at_ms))
         }
     }
 }
 
-/// The rows of an attempt's shard.
-pub(super) fn rows(attempt: &AttemptView) -> Markup {
+fn table<'a>(attempts: impl Iterator<Item = &'a AttemptView>, submitted_at_ms: u64) -> Markup {
     html! {
-        span.num { (format::count(attempt.first_row)) " + " (format::count(attempt.rows)) }
+        table.attempts {
+            caption.visually-hidden { "Attempts, the newest first" }
+            thead {
+                tr {
+                    th.num scope="col" { "Attempt" }
+                    th.num scope="col" { "Shard" }
+                    th.num scope="col" { "First row" }
+                    th.num scope="col" { "Rows" }
+                    th scope="col" { "Worker" }
+                    th.num scope="col" { "Began" }
+                    th.num scope="col" { "Took" }
+                    th scope="col" { "Outcome" }
+                }
+            }
+            tbody {
+                @for attempt in attempts {
+                    tr data-key={ "attempt-" (attempt.attempt) } {
+                        th.num scope="row" { (attempt.attempt) }
+                        td.num data-label="Shard" { (attempt.shard) }
+                        td.num data-label="First row" { (format::count(attempt.first_row)) }
+                        td.num data-label="Rows" { (format::count(attempt.rows)) }
+                        td data-label="Worker" { a.mono href={ "/nodes/" (attempt.node) } { (attempt.node) } }
+                        td.num data-label="Began" { "+" (format::duration(attempt.started_at_ms.saturating_sub(submitted_at_ms))) }
+                        td.num data-label="Took" { (took(attempt)) }
+                        td data-label="Outcome" { (outcome(attempt)) }
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -63,7 +63,7 @@ fn content(may_run: bool) -> Markup {
         }
         section id="outcome" aria-labelledby="outcome-title" hidden {
             h2 id="outcome-title" { "Result" }
-            div.card id="answer" aria-live="polite" aria-busy="false" {}
+            div id="answer" aria-live="polite" aria-busy="false" {}
         }
     }
 }

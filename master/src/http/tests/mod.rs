@@ -2,6 +2,7 @@
 
 mod batch;
 mod eval;
+mod events;
 mod fake;
 mod limits;
 mod queue;

@@ -98,10 +98,11 @@ function spark() {
   if (samples.length > SAMPLES_MAX) samples.shift();
   if (samples.length < 2) return;
   const top = Math.max(...samples, 1);
-  const points = samples.map((rate, at) => `${((at / (SAMPLES_MAX - 1)) * 200).toFixed(1)} ${(27 - (rate / top) * 25).toFixed(1)}`);
-  const last = ((samples.length - 1) / (SAMPLES_MAX - 1)) * 200;
+  const step = 200 / (SAMPLES_MAX - 1);
+  const first = 200 - (samples.length - 1) * step;
+  const points = samples.map((rate, at) => `${(first + at * step).toFixed(1)} ${(27 - (rate / top) * 25).toFixed(1)}`);
   const line = `M${points.join('L')}`;
-  place.innerHTML = `<svg viewBox="0 0 200 28" preserveAspectRatio="none" aria-hidden="true"><path class="area" d="${line}L${last.toFixed(1)} 28L0 28Z"/><path d="${line}"/></svg>`;
+  place.innerHTML = `<svg viewBox="0 0 200 28" preserveAspectRatio="none" aria-hidden="true"><path class="area" d="${line}L200 28L${first.toFixed(1)} 28Z"/><path d="${line}"/></svg>`;
 }
 
 open();

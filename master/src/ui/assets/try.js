@@ -7,6 +7,7 @@ const CHECK_PAUSE_MS = 200;
 const PILOT_ROWS = 10_000;
 const ROWS_MAX = 1_000_000_000;
 const NAME_CHARS_MAX = 60;
+const SMALL_PRIORITY = 10;
 
 const $ = (id) => document.getElementById(id);
 const form = $('try');
@@ -199,6 +200,7 @@ function read(parse) {
 function show(...nodes) {
   $('outcome').hidden = false;
   answer.replaceChildren(...nodes);
+  answer.className = nodes.length === 1 && nodes[0].className === 'error' ? '' : 'stack';
 }
 
 function said(text, className = 'error') {
@@ -233,15 +235,18 @@ async function evaluate() {
   const shown = type === 'int' ? /"value":(-?\d+)/.exec(text)[1] : typeof value === 'string' ? value : type === 'float' && Number.isInteger(value) ? `${value}.0` : JSON.stringify(value);
   const line = said(shown, 'value');
   line.id = 'value';
+  const card = Object.assign(document.createElement('div'), { className: 'card' });
   const note = said('', 'note');
   const tag = Object.assign(document.createElement('span'), { className: 'tag', textContent: type });
   note.append(tag, ` answered in ${took < 10 ? took.toFixed(1) : took.toFixed(0)}\u202fms, without a job`);
-  show(line, note);
+  card.append(line, note);
+  show(card);
 }
 
-function spec(kindJson, rest) {
+/** A job's spec. What is small goes before what others have queued: somebody sits and waits. */
+function spec(kindJson, rest, small) {
   const name = JSON.stringify([...formula.value.replace(/\s+/g, ' ').trim()].slice(0, NAME_CHARS_MAX).join(''));
-  return `{"kind":${kindJson},"name":${name},"queue":{"labels":{"from":"try"}},${rest}}`;
+  return `{"kind":${kindJson},"name":${name},"queue":{"labels":{"from":"try"},"priority":${small ? SMALL_PRIORITY : 0}},${rest}}`;
 }
 
 async function sweep() {
@@ -252,7 +257,7 @@ async function sweep() {
   const json = axes.map(([name, found]) => `{"name":${JSON.stringify(name)},"values":${found.json}}`);
   // The last axis is the fastest: the first one typed is drawn along.
   const kindJson = `{"sweep":{"formula":${JSON.stringify(formula.value)},"name":"result","axes":[${json.reverse().join(',')}]}}`;
-  await follow(await post('/v1/jobs', spec(kindJson, '"format":"csv","on_error":"null"')));
+  await follow(await post('/v1/jobs', spec(kindJson, '"format":"csv","on_error":"null"', true)));
 }
 
 async function sample() {
@@ -263,7 +268,7 @@ async function sample() {
   const bins = whole($('bins').value, 1, 200);
   const job = (count, reductions) => {
     const kindJson = `{"sample":{"formula":${JSON.stringify(formula.value)},"name":"result","rows":${count},"seed":${seed},"draws":[${draws.join(',')}]}}`;
-    return spec(kindJson, `"reductions":${JSON.stringify(reductions)}`);
+    return spec(kindJson, `"reductions":${JSON.stringify(reductions)}`, count <= PILOT_ROWS);
   };
   if (checked?.type === 'boolean') return follow(await post('/v1/jobs', job(rows, ['count', 'any', 'all'])));
   // Where the values are is seen from the first of them.
