@@ -5,6 +5,7 @@ use crate::ids::{AttemptId, JobId, NodeId, ShardId};
 use crate::service::{JobView, NodeView};
 use crate::spec::JobSpec;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Cells of a [`ShardMap`] at most: as many as a person can tell apart on one screen.
 pub const CELLS_MAX: u64 = 320;
@@ -13,7 +14,7 @@ pub const CELLS_MAX: u64 = 320;
 pub const FORMULAS_TOLD_MAX: usize = 100;
 
 /// What was asked for, and how it is evaluated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobDetail {
     /// As it was submitted; but of an `eval` the first [`FORMULAS_TOLD_MAX`] formulas.
     pub spec: JobSpec,
@@ -25,7 +26,7 @@ pub struct JobDetail {
 }
 
 /// How a formula is evaluated, as `quipu explain` says it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FormulaForm {
     /// Type of its value; none where that depends on the row.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,7 @@ pub struct FormulaForm {
 }
 
 /// A job's rows in equal parts, and how far each of them is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardMap {
     /// Rows in all, or those that are known so far.
     pub rows: u64,
@@ -53,7 +54,7 @@ pub struct ShardMap {
 }
 
 /// One part of a job's rows. What is in none of its counts is not cut into shards yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ShardCell {
     /// Rows done.
@@ -75,7 +76,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// What became of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AttemptOutcome {
     /// It runs, or waits in its worker's queue.
@@ -121,7 +122,7 @@ impl AttemptOutcome {
 }
 
 /// One execution of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// Its number, which never repeats in one run of a master.
     pub attempt: AttemptId,
@@ -150,7 +151,7 @@ pub struct AttemptView {
 }
 
 /// The attempts of a job: all that run, and the last of those that have ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptList {
     /// Attempts in all since the master was started, kept or not.
     pub total: u64,
@@ -159,13 +160,19 @@ pub struct AttemptList {
 }
 
 /// An attempt with the job that it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeAttempt {
     /// The job.
     pub job: JobId,
     /// The attempt.
-    #[serde(flatten)]
     pub attempt: AttemptView,
+}
+
+/// The last attempts on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeAttemptList {
+    /// Latest start first.
+    pub attempts: Vec<NodeAttempt>,
 }
 
 /// Running jobs that a [`ClusterView`] tells of.
@@ -174,7 +181,7 @@ pub const RUNNING_TOLD_MAX: usize = 100;
 pub const NODES_TOLD_MAX: usize = 500;
 
 /// The cluster at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     /// By id; at most [`NODES_TOLD_MAX`].
     pub nodes: Vec<NodeView>,
@@ -189,10 +196,10 @@ pub struct ClusterView {
 }
 
 /// A job that runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
     /// The job.
-    #[serde(flatten)]
+    #[serde(rename = "job")]
     pub view: JobView,
     /// Rows a second over the last seconds.
     pub rows_per_s: f64,

@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// The cluster as a client sees it.
 #[async_trait]
@@ -130,7 +131,7 @@ pub enum ScheduleChange {
 }
 
 /// A recurring job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
     /// Its id.
     pub id: ScheduleId,
@@ -151,7 +152,7 @@ pub struct ScheduleView {
 }
 
 /// A job to be accepted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// The job.
@@ -165,7 +166,7 @@ pub struct SubmitRequest {
 }
 
 /// An accepted upload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// BLAKE3 of the bytes, in hexadecimal.
     pub digest: String,
@@ -174,7 +175,7 @@ pub struct Upload {
 }
 
 /// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize, ToSchema)]
 #[error("{message}")]
 pub struct ServiceError {
     /// What sort, which decides HTTP status and exit code.
@@ -192,7 +193,7 @@ pub struct ServiceError {
 }
 
 /// Where in a formula.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
     /// The formula.
     pub formula: String,
@@ -203,7 +204,7 @@ pub struct Place {
 }
 
 /// Sorts of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request is malformed (HTTP 400, exit 2).
@@ -235,7 +236,7 @@ pub enum ErrorKind {
 }
 
 /// State of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waits for its time.
@@ -292,7 +293,7 @@ impl JobState {
 }
 
 /// A job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its id.
     pub id: JobId,
@@ -352,7 +353,7 @@ pub struct JobView {
 }
 
 /// Shards of a job by state. Shards are cut as they are leased, so there is no total before the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardCounts {
     /// Cut, and waiting for a worker again.
     pub queued: u64,
@@ -367,7 +368,7 @@ pub struct ShardCounts {
 }
 
 /// State of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Seen in gossip, not (yet) connected.
@@ -381,7 +382,7 @@ pub enum NodeState {
 }
 
 /// A node as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its id.
     pub id: NodeId,

@@ -28,7 +28,7 @@ use quipu_shared::api::{
     SCHEDULES_PATH, ScheduleList, TOKENS_PATH, TRACEPARENT_HEADER, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
     is_traceparent,
 };
-use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, NodeAttemptList, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
@@ -514,7 +514,7 @@ impl JobService for HttpClient {
     }
 
     async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
-        self.get(&format!("{NODES_PATH}/{node}/attempts")).await
+        Ok(self.get::<NodeAttemptList>(&format!("{NODES_PATH}/{node}/attempts")).await?.attempts)
     }
 
     async fn add_schedule(

@@ -218,10 +218,10 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         requests_in_flight_max: limits.requests_in_flight_max,
         requests_per_client_max: limits.requests_per_client_max,
         batch_jobs_max: limits.batch_jobs_max,
-        sessions_max: limits.sessions_max,
-        session_idle: Duration::from_millis(limits.session_idle_ms),
         connections_max: limits.connections_max,
         eval_bytes_max: limits.eval_bytes_max,
+        sessions_max: limits.sessions_max,
+        session_idle: Duration::from_millis(limits.session_idle_ms),
         ..HttpLimits::default()
     }
 }

@@ -6,7 +6,7 @@ use super::refusal::Refusal;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use quipu_shared::access::Caller;
-use quipu_shared::detail::{AttemptList, JobDetail, NodeAttempt, ShardMap};
+use quipu_shared::detail::{AttemptList, JobDetail, NodeAttempt, NodeAttemptList, ShardMap};
 use quipu_shared::ids::{JobId, NodeId};
 use quipu_shared::service::{ErrorKind, JobService, ServiceError};
 use std::collections::BTreeMap;
@@ -36,9 +36,10 @@ pub(super) async fn node_attempts(
     State(api): ApiState,
     Extension(caller): Who,
     path: JobPath,
-) -> Result<Json<Vec<NodeAttempt>>, Refusal> {
+) -> Result<Json<NodeAttemptList>, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    Ok(Json(attempts_seen(&*api.service, &caller, parse_node(segment)?).await?))
+    let attempts = attempts_seen(&*api.service, &caller, parse_node(segment)?).await?;
+    Ok(Json(NodeAttemptList { attempts }))
 }
 
 /// The attempts on a node, as far as they are of jobs that the caller may see.

@@ -69,6 +69,10 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     response
 }
 
+/// Whether a connection came when all places were taken: it gets one answer, and is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowded(pub(super) bool);
+
 /// A refusal, as a page where a browser asks for one and has not logged in.
 fn refuse(refusal: Refusal, wants_page: bool) -> Response {
     let response = refusal.into_response();
@@ -100,10 +104,6 @@ fn audited(api: &Api, caller: Option<&Caller>, method: &Method, path: &str, resp
     entry.location = location.map(ToOwned::to_owned);
     Some(entry)
 }
-
-/// Whether a connection came when all places were taken: it gets one answer, and is closed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Crowded(pub(super) bool);
 
 /// The address that a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -181,14 +181,15 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
         return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
     }
     check_origin(request.headers(), &host)?;
-    let need = need(request.method(), request.uri().path());
-    if need != Need::Nothing && is_crowded(request) {
-        let max = api.limits.connections_max;
-        let message = format!("{max} connections are open already (limits.connections_max)");
-        return Err(Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S));
-    }
-    let caller = match need {
+    let caller = match need(request.method(), request.uri().path()) {
         Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
+        _ if is_crowded(request) => {
+            let max = api.limits.connections_max;
+            let message = format!("{max} connections are open already (limits.connections_max)");
+            return Err(
+                Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S)
+            );
+        }
         Need::Place => None,
         Need::Role(role) => {
             let caller = callers::authenticate(api, request.method(), request.headers())?;

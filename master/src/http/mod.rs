@@ -2,21 +2,25 @@
 //!
 //! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
 //! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
-//! what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
+//! what they send, [`accept`] and [`compress`] look at what they take; [`openapi`] describes it all; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
 //! decided here is whose they are. A handler that panics costs its own request and nothing else.
 
+mod accept;
 mod batch;
 mod body;
 mod callers;
 mod cluster;
+mod compress;
 mod conn;
 pub(crate) mod detail;
 mod eval;
 pub(crate) mod events;
 mod guard;
 mod jobs;
+mod openapi;
 mod policy;
 mod refusal;
+mod routes;
 mod schedules;
 mod server;
 mod sessions;
@@ -39,11 +43,12 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH,
-    NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH,
+    LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
+use routes::Routes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,8 +209,9 @@ impl Api {
 
 type ApiState = axum::extract::State<Arc<Api>>;
 
-fn router(api: Arc<Api>) -> Router {
-    Router::new()
+/// The table of paths. What is not a page stands in the API's document ([`openapi`]), too.
+fn routes() -> Routes {
+    Routes::default()
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
         .route(BATCH_PATH, post(batch::submit))
@@ -236,9 +242,17 @@ fn router(api: Arc<Api>) -> Router {
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
+        .route(DOCUMENT_PATH, get(openapi::document))
+        .pages(openapi::pages())
+}
+
+fn router(api: Arc<Api>) -> Router {
+    routes()
+        .into_router()
         .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(compress::layer())
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
 }

@@ -31,12 +31,12 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Refusals a second that the audit log has: who asks without end fills no disk.
-const REFUSALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Connections that the system has ready for us: a burst of clients should not have to knock twice, which takes a second.
 const BACKLOG: u32 = 4096;
 /// Connections beyond the limit that are answered at once, with when to try again; more wait in the backlog.
 const STANDING_MAX: usize = 256;
+/// Refusals a second that the audit log has: who asks without end fills no disk.
+const REFUSALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.

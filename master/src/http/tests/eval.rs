@@ -24,7 +24,7 @@ async fn one_formula_gives_a_value() {
             r#"{"formula":"(1, (2.0, \"x\"), a > 1)","variables":{"a":2}}"#,
             r#"{"type":"tuple","value":[1,[2.0,"x"],true]}"#,
         ),
-        (r#"{"formula":""}"#, r#"{"type":"empty","value":null}"#),
+        (r#"{"formula":"()"}"#, r#"{"type":"empty","value":null}"#),
     ] {
         let answer = server.eval(body).await;
         assert_eq!((answer.status, answer.text()), (200, expected), "{body}");

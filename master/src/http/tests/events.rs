@@ -115,7 +115,7 @@ async fn details_of_jobs_and_nodes_are_told() {
     let attempts = server.get("/v1/jobs/1/attempts").await.json();
     assert_eq!((&attempts["total"], &attempts["attempts"][0]["outcome"]), (&1.into(), &"running".into()));
     let on_node = server.get("/v1/nodes/worker-1/attempts").await.json();
-    assert_eq!((&on_node[0]["job"], &on_node[0]["attempt"]), (&1.into(), &3.into()));
+    assert_eq!((&on_node["attempts"][0]["job"], &on_node["attempts"][0]["attempt"]["attempt"]), (&1.into(), &3.into()));
     for path in ["/v1/jobs/9/detail", "/v1/jobs/9/shards", "/v1/jobs/9/attempts"] {
         assert_eq!(server.get(path).await.status, 404, "{path}");
     }

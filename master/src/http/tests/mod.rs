@@ -1,6 +1,8 @@
 //! The API from outside: real sockets, a service that does as told.
 
 mod batch;
+mod compress;
+mod docs;
 mod eval;
 mod events;
 mod fake;
