@@ -21,6 +21,10 @@ pub const SCHEDULES_PATH: &str = "/v1/schedules";
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
 pub const NODES_PATH: &str = "/v1/nodes";
+/// The cluster at one moment: its nodes and the jobs that run.
+pub const CLUSTER_PATH: &str = "/v1/cluster";
+/// The same now and at each change, at most twice a second, as server-sent events.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// Tokens: `GET` lists, `POST` makes one, `DELETE` of one revokes it.
 pub const TOKENS_PATH: &str = "/v1/tokens";
 /// Browsers: `GET` gives the form, `POST` opens a session.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
@@ -255,6 +256,30 @@ impl JobService for FakeCluster {
         self.done.lock().unwrap().push(format!("forget {job}"));
         self.jobs.lock().unwrap().retain(|view| view.id != job);
         Ok(())
+    }
+
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.find(job)?;
+        let submitted = self.submitted.lock().unwrap();
+        let request =
+            submitted.get(job.0 as usize - 1).ok_or_else(|| error(ErrorKind::NotFound, "there is no spec"))?;
+        Ok(JobDetail { spec: request.spec.clone(), formulas: 1, form: None })
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        Ok(ShardMap::new(self.find(job)?.rows_total.unwrap_or(0), 1))
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.find(job).map(|_| AttemptList::default())
+    }
+
+    async fn node_attempts(&self, _node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        Ok(ClusterView::default())
     }
 
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {

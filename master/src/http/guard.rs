@@ -2,8 +2,9 @@
 
 use super::policy::{Need, is_audited, need};
 use super::refusal::Refusal;
-use super::{Api, ApiState, callers, sessions};
+use super::{Api, ApiState, callers};
 use crate::access::audit::AuditEntry;
+use crate::ui::login;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -60,7 +61,8 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
         }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Files of the dashboard may be kept; their names change with them.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if crowded {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -84,7 +86,7 @@ pub(super) struct Crowded(pub(super) bool);
 fn refuse(refusal: Refusal, wants_page: bool) -> Response {
     let response = refusal.into_response();
     if wants_page && response.status() == StatusCode::UNAUTHORIZED {
-        return (StatusCode::UNAUTHORIZED, sessions::page(None)).into_response();
+        return login::response(StatusCode::UNAUTHORIZED, None);
     }
     response
 }

@@ -12,7 +12,9 @@ mod callers;
 mod cluster;
 mod compress;
 mod conn;
+pub(crate) mod detail;
 mod eval;
+pub(crate) mod events;
 mod guard;
 mod jobs;
 mod openapi;
@@ -33,14 +35,17 @@ use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
+use crate::pulse::Pulse;
+use crate::ui::{self, Ui};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, DOCUMENT_PATH, EVAL_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH,
-    LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
+    JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER,
+    UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -126,8 +131,10 @@ pub struct HttpLimits {
     pub sessions_max: usize,
     /// How long a browser stays logged in without a request.
     pub session_idle: Duration,
-    /// Open event and result streams; more are told to try again.
+    /// Streams of one job's events or results; more are told to try again.
     pub streams_max: usize,
+    /// Streams of the cluster's events and of the dashboard's; each is told what is there already, and so costs little.
+    pub watchers_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
@@ -157,6 +164,7 @@ impl Default for HttpLimits {
             sessions_max: 1_000,
             session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
+            watchers_max: 2_048,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
@@ -188,8 +196,23 @@ struct Api {
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    pulse: Arc<Pulse>,
     /// Cancelled when the server is to stop.
     stop: CancellationToken,
+}
+
+impl Api {
+    /// What the dashboard needs of it.
+    fn ui(&self) -> Ui {
+        Ui {
+            service: Arc::clone(&self.service),
+            pulse: Arc::clone(&self.pulse),
+            watchers: Arc::clone(&self.watchers),
+            keep_alive: self.limits.keep_alive_interval,
+            stop: self.stop.clone(),
+        }
+    }
 }
 
 type ApiState = axum::extract::State<Arc<Api>>;
@@ -204,6 +227,9 @@ fn routes() -> Routes {
         .route(CHECK_PATH, post(eval::check))
         .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
         .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
+        .route(&format!("{JOBS_PATH}/{{job}}/detail"), get(detail::detail))
+        .route(&format!("{JOBS_PATH}/{{job}}/shards"), get(detail::shards))
+        .route(&format!("{JOBS_PATH}/{{job}}/attempts"), get(detail::attempts))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
         .route(&format!("{JOBS_PATH}/{{job}}/results"), get(streams::results))
         .route(SCHEDULES_PATH, get(schedules::list).post(schedules::add))
@@ -214,6 +240,9 @@ fn routes() -> Routes {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(&format!("{NODES_PATH}/{{node}}/attempts"), get(detail::node_attempts))
+        .route(CLUSTER_PATH, get(events::cluster))
+        .route(EVENTS_PATH, get(events::events))
         .route(TOKENS_PATH, get(tokens::list).post(tokens::add))
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
@@ -228,6 +257,7 @@ fn routes() -> Routes {
 fn router(api: Arc<Api>) -> Router {
     let router = routes()
         .into_router()
+        .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compress::layer())

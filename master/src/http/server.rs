@@ -4,6 +4,7 @@ use super::conn::Patient;
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
 use crate::access::sessions::Sessions;
+use crate::pulse::Pulse;
 use axum::Router;
 use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
@@ -85,6 +86,7 @@ pub async fn serve(
         TlsAcceptor::from(Arc::new(tls))
     });
     let stop = CancellationToken::new();
+    let pulse = Pulse::new(Arc::clone(&service), stop.clone());
     let api = Arc::new(Api {
         service,
         tokens,
@@ -101,6 +103,8 @@ pub async fn serve(
         in_flight: Semaphore::new(limits.requests_in_flight_max),
         clients: Clients::default(),
         streams: Arc::new(Semaphore::new(limits.streams_max)),
+        watchers: Arc::new(Semaphore::new(limits.watchers_max)),
+        pulse,
         stop: stop.clone(),
         limits: limits.clone(),
     });

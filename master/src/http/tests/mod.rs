@@ -5,6 +5,7 @@ mod batch;
 mod compress;
 mod docs;
 mod eval;
+mod events;
 mod fake;
 mod limits;
 mod queue;
