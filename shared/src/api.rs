@@ -18,6 +18,14 @@ pub const UPLOADS_PATH: &str = "/v1/uploads";
 pub const NODES_PATH: &str = "/v1/nodes";
 /// Versions of the product, its protocol and its numerics.
 pub const VERSION_PATH: &str = "/v1/version";
+/// Figures of the master for Prometheus.
+pub const METRICS_PATH: &str = "/metrics";
+/// What the master's processors do, as a profile in pprof's form.
+pub const CPU_PROFILE_PATH: &str = "/debug/pprof/profile";
+/// What the master's memory is taken by.
+pub const HEAP_PATH: &str = "/debug/pprof/heap";
+/// The master's threads.
+pub const THREADS_PATH: &str = "/debug/threads";
 /// Answers while the process runs; needs no token.
 pub const HEALTH_PATH: &str = "/healthz";
 /// Answers 200 while jobs are accepted; needs no token.

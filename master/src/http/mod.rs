@@ -8,8 +8,10 @@ mod batch;
 mod body;
 mod cluster;
 mod conn;
+mod debug;
 mod guard;
 mod jobs;
+mod metrics;
 mod refusal;
 mod schedules;
 mod server;
@@ -19,12 +21,15 @@ mod tests;
 
 pub use server::{HttpError, serve};
 
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::routing::{get, post, put};
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CPU_PROFILE_PATH, HEALTH_PATH, HEAP_PATH, JOBS_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, THREADS_PATH, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -56,6 +61,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// What `/metrics` gives, and where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl HttpConfig {
@@ -68,6 +75,7 @@ impl HttpConfig {
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
+            metrics: Arc::default(),
         }
     }
 }
@@ -135,6 +143,8 @@ struct Api {
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
     limits: HttpLimits,
+    metrics: Arc<Metrics>,
+    profiler: Profiler,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
@@ -161,12 +171,18 @@ fn router(api: Arc<Api>) -> Router {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(METRICS_PATH, get(metrics::scrape))
+        .route(CPU_PROFILE_PATH, get(debug::cpu_profile))
+        .route(HEAP_PATH, get(debug::heap))
+        .route(THREADS_PATH, get(debug::threads))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        // Outermost, so that what the guard refuses is counted too.
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::measure))
         .with_state(api)
 }
 

@@ -3,6 +3,8 @@
 use super::conn::Patient;
 use super::guard::{Clients, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -58,7 +60,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, limits } = config;
+    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, limits, metrics } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -84,8 +86,10 @@ pub async fn serve(
         streams: Arc::new(Semaphore::new(limits.streams_max)),
         stop: stop.clone(),
         limits: limits.clone(),
+        profiler: Profiler::default(),
+        metrics: metrics.clone(),
     });
-    let door = Door { router: router(api), acceptor, limits, stop };
+    let door = Door { router: router(api), acceptor, limits, stop, metrics };
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))
 }
 
@@ -96,6 +100,7 @@ struct Door {
     acceptor: Option<TlsAcceptor>,
     limits: HttpLimits,
     stop: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
@@ -115,8 +120,9 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
         match accepted {
             Ok((stream, peer)) => {
                 let door = door.clone();
+                let open = door.metrics.http.connection();
                 connections.spawn(async move {
-                    let _seat = seat;
+                    let _seat = (seat, open);
                     serve_connection(stream, PeerIp(peer.ip()), door).await;
                 });
             }

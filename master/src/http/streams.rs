@@ -5,6 +5,7 @@ use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
 use super::refusal::Refusal;
 use super::{Api, ApiState};
+use crate::metrics::Open;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -41,6 +42,7 @@ pub(super) async fn events(State(api): ApiState, path: JobPath, headers: HeaderM
         seen: last.parse().unwrap_or(0),
         ended: false,
         _place: place,
+        _open: api.metrics.http.event_stream(),
     };
     let events = stream::unfold(watching, |mut watching| async {
         let event = watching.next().await?;
@@ -55,6 +57,7 @@ struct Watching {
     seen: u64,
     ended: bool,
     _place: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Watching {
@@ -89,7 +92,7 @@ pub(super) async fn results(
         let refusal = Refusal::new(ErrorKind::Usage, "http_version", message);
         return Err(refusal.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
     }
-    let place = stream_place(&api)?;
+    let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let media_type = result_media_type(api.service.job(job).await?.format);
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.

@@ -124,6 +124,17 @@ impl JobEntry {
     }
 }
 
+/// What is under way, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Jobs of which something was leased.
+    pub jobs: u64,
+    /// Shards that were cut and wait for another attempt.
+    pub shards_queued: u64,
+    /// Shards that are leased.
+    pub shards_leased: u64,
+}
+
 /// What the master has in memory of its jobs: those that it serves in full, and all of them in a few words.
 pub struct JobTable {
     inner: Mutex<Inner>,
@@ -226,6 +237,21 @@ impl JobTable {
     /// Jobs that are served and have not ended.
     pub fn active(&self) -> Vec<Arc<JobEntry>> {
         self.lock().entries.values().filter(|entry| !entry.view.borrow().state.is_final()).cloned().collect()
+    }
+
+    /// Jobs that are served and run, and the shards of those that are served, without their copies.
+    pub fn running(&self) -> Running {
+        let mut running = Running::default();
+        for entry in self.lock().entries.values() {
+            let view = entry.view.borrow();
+            if view.state.is_final() {
+                continue;
+            }
+            running.jobs += u64::from(view.state == JobState::Running);
+            running.shards_queued += view.shards.queued;
+            running.shards_leased += view.shards.leased;
+        }
+        running
     }
 
     /// Rings when something happens to a job.

@@ -21,6 +21,27 @@ struct Slim {
     spec_bytes: u32,
 }
 
+/// Jobs in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// By durable state, in the order of [`JobState::ALL`].
+    pub states: [u64; JobState::ALL.len()],
+    /// Jobs that were submitted since counting began.
+    pub submitted: u64,
+    /// Jobs that have ended since, by state in the same order.
+    pub ended: [u64; JobState::ALL.len()],
+}
+
+impl JobCounts {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.submitted += other.submitted;
+        for (own, others) in [(&mut self.states, &other.states), (&mut self.ended, &other.ended)] {
+            own.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+        }
+    }
+}
+
 /// Every job in a few words, in the orders in which they are needed.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -42,6 +63,7 @@ pub struct Index {
     upload_uses: BTreeMap<Arc<str>, usize>,
     /// How long an ended job is kept unless it says so itself.
     retention_ms: u64,
+    counts: JobCounts,
 }
 
 impl Index {
@@ -52,9 +74,11 @@ impl Index {
 
     /// Takes in what became of a job; `None` if it is gone.
     pub fn note(&mut self, job: JobId, record: Option<&JobRecord>) {
-        if let Some(old) = self.jobs.remove(&job) {
+        let before = self.jobs.remove(&job);
+        if let Some(old) = before {
             self.take_out(job, old);
         }
+        self.count(before.map(|slim| slim.state), record.map(|record| record.state));
         let Some(record) = record else {
             if let Some(upload) = self.uploads.remove(&job)
                 && let Some(uses) = self.upload_uses.get_mut(&upload)
@@ -83,6 +107,28 @@ impl Index {
             spec_bytes: u32::try_from(record.fixed.spec_bytes).unwrap_or(u32::MAX),
         };
         self.put_in(job, slim);
+    }
+
+    fn count(&mut self, before: Option<JobState>, now: Option<JobState>) {
+        let counts = &mut self.counts;
+        if let Some(before) = before {
+            counts.states[before as usize] -= 1;
+        }
+        if let Some(now) = now {
+            counts.states[now as usize] += 1;
+            counts.submitted += u64::from(before.is_none());
+            counts.ended[now as usize] += u64::from(now.is_final() && before.is_none_or(|before| !before.is_final()));
+        }
+    }
+
+    /// The jobs in numbers.
+    pub fn counts(&self) -> &JobCounts {
+        &self.counts
+    }
+
+    /// Begins to count submissions and ends: what was found in the store is none.
+    pub fn begin_counting(&mut self) {
+        (self.counts.submitted, self.counts.ended) = (0, Default::default());
     }
 
     fn put_in(&mut self, job: JobId, slim: Slim) {
@@ -297,6 +343,22 @@ mod tests {
         assert_eq!(index.outdated(0, 0, 9), [JobId(1)], "over the number");
         index.note(JobId(1), None);
         assert_eq!((index.pending_count(), index.pending_bytes(), index.next_due_ms()), (0, 0, None));
+    }
+
+    #[test]
+    fn jobs_are_counted_by_state_and_ends_once() {
+        let mut index = index(&[(1, 0), (2, 0)]);
+        index.note(JobId(3), Some(&record(JobState::Failed, 0)));
+        index.begin_counting();
+        let state = |index: &Index, state: JobState| index.counts().states[state as usize];
+        assert_eq!((state(&index, JobState::Queued), state(&index, JobState::Failed)), (2, 1));
+        index.note(JobId(1), Some(&record(JobState::Succeeded, 0)));
+        index.note(JobId(1), Some(&record(JobState::Succeeded, 0)));
+        index.note(JobId(4), Some(&record(JobState::Scheduled, 0)));
+        index.note(JobId(3), None);
+        let JobCounts { states, submitted, ended } = *index.counts();
+        assert_eq!(states, [1, 0, 1, 0, 1, 0, 0], "{:?}", JobState::ALL);
+        assert_eq!((submitted, ended), (1, [0, 0, 0, 0, 1, 0, 0]));
     }
 
     #[test]
