@@ -44,7 +44,9 @@ pub(super) async fn follow(service: Arc<dyn JobService>, inputs: mpsc::Sender<In
 pub(super) async fn carry_out(service: Arc<dyn JobService>, order: Order, inputs: mpsc::Sender<Input>) {
     let told = match order {
         Order::Cancel(job) => notice(service.cancel(job).await, format!("job {job} is asked to end")),
-        Order::Drain(node) => notice(service.drain(node.clone()).await, format!("{node} finishes what it has and leaves")),
+        Order::Drain(node) => {
+            notice(service.drain(node.clone()).await, format!("{node} finishes what it has and leaves"))
+        }
         Order::Explain(job) => match service.explain(job).await {
             Ok(lines) => Input::Explained(job, lines),
             Err(error) => Input::Explained(job, vec![error.message]),

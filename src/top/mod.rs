@@ -19,10 +19,8 @@ mod tests;
 
 use crate::failure::{Exit, Failure};
 use app::{App, Input, Order};
-use futures_util::future::{Either, select};
 use quipu_shared::service::JobService;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,16 +49,13 @@ impl Drop for Screen {
 
 /// Shows the cluster until the user or a signal ends it.
 pub(crate) async fn run(service: Arc<dyn JobService>, cluster: String, colour: bool) -> Result<(), Failure> {
-    let trouble = |doing: &'static str| move |error: io::Error| Failure::new(Exit::Internal, format!("{doing}: {error}"));
+    let trouble =
+        |doing: &'static str| move |error: io::Error| Failure::new(Exit::Internal, format!("{doing}: {error}"));
     // Before the screen is taken, so that a wrong address or token is told like by any other command.
     let first = feed::look(&*service).await?;
     let listen = |kind| signal(kind).map_err(trouble("listen for signals"));
-    let mut ends = [
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::hangup())?,
-        listen(SignalKind::quit())?,
-    ];
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (mut hangup, mut quit) = (listen(SignalKind::hangup())?, listen(SignalKind::quit())?);
     let begun = Instant::now();
     let mut app = App::new(cluster, colour);
     app.step(Duration::ZERO, Input::Seen(Box::new(first)));
@@ -75,13 +70,13 @@ pub(crate) async fn run(service: Arc<dyn JobService>, cluster: String, colour: b
         if let Err(error) = screen.0.draw(|frame| view::draw(frame, &app)) {
             break Err(trouble("draw on the terminal")(error));
         }
-        let input = {
-            let [interrupt, terminate, hangup, quit] = &mut ends;
-            tokio::select! {
-                input = received.recv() => input.unwrap_or(Input::Tick),
-                _ = tick.tick() => Input::Tick,
-                _ = select(pin!(select(pin!(interrupt.recv()), pin!(terminate.recv()))), pin!(select(pin!(hangup.recv()), pin!(quit.recv())))) => break Ok(()),
-            }
+        let input = tokio::select! {
+            input = received.recv() => input.unwrap_or(Input::Tick),
+            _ = tick.tick() => Input::Tick,
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            _ = hangup.recv() => break Ok(()),
+            _ = quit.recv() => break Ok(()),
         };
         match app.step(begun.elapsed(), input) {
             None => {}

@@ -25,13 +25,9 @@ const ROW_ERRORS_MAX: usize = 5;
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     let bars = if area.height >= BARS_LINES_MIN { 2 } else { 0 };
-    let [head, chart, body, foot] = Layout::vertical([
-        Constraint::Length(2),
-        Constraint::Length(bars),
-        Constraint::Min(1),
-        Constraint::Length(1),
-    ])
-    .areas(area);
+    let [head, chart, body, foot] =
+        Layout::vertical([Constraint::Length(2), Constraint::Length(bars), Constraint::Min(1), Constraint::Length(1)])
+            .areas(area);
     draw_head(frame, app, head);
     if bars > 0 {
         let history = app.meter.history(chart.width.into());
@@ -330,7 +326,9 @@ fn draw_foot(frame: &mut Frame<'_>, app: &App, area: Rect) {
             Line::styled(format!("{question} y does it, any other key does not"), strong(app, Color::Yellow))
         }
         Overlay::Details => foot(app, "esc back  j/k next  c cancel  d drain  ? help  q quit"),
-        Overlay::None | Overlay::Help => foot(app, "q quit  tab pane  j/k move  enter details  c cancel  d drain  / filter  ? help"),
+        Overlay::None | Overlay::Help => {
+            foot(app, "q quit  tab pane  j/k move  enter details  c cancel  d drain  / filter  ? help")
+        }
     };
     frame.render_widget(Paragraph::new(line), area);
 }

@@ -3,16 +3,26 @@
 use super::ApiState;
 use super::refusal::Refusal;
 use crate::metrics::{Exposition, UNMATCHED_ROUTE};
+use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use quipu_shared::access::Caller;
 use quipu_shared::service::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// The figures of this master: OpenMetrics, or the older text where the client does not take that.
-pub(super) async fn scrape(State(api): ApiState, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn scrape(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    if let Some(namespace) = &caller.namespace {
+        let message = format!("this token is kept to namespace {namespace}, and the metrics are of all of them");
+        return Err(Refusal::new(ErrorKind::Forbidden, "other_namespace", message));
+    }
     let exposition = exposition(&headers);
     let metrics = Arc::clone(&api.metrics);
     // Collectors look at the disk and at /proc.

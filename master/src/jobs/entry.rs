@@ -8,6 +8,7 @@ use crate::jobs::index::Index;
 use crate::jobs::results::ResultLog;
 use crate::jobs::view::view_of;
 use crate::store::record::{JobRecord, Progress};
+use quipu_shared::access::Namespace;
 use quipu_shared::ids::JobId;
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{JobState, JobView, ServiceError};
@@ -125,10 +126,10 @@ impl JobEntry {
 }
 
 /// What is under way, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
-    /// Jobs of which something was leased.
-    pub jobs: u64,
+    /// Jobs of which something was leased, by namespace.
+    pub jobs: BTreeMap<Namespace, u64>,
     /// Shards that were cut and wait for another attempt.
     pub shards_queued: u64,
     /// Shards that are leased.
@@ -247,7 +248,9 @@ impl JobTable {
             if view.state.is_final() {
                 continue;
             }
-            running.jobs += u64::from(view.state == JobState::Running);
+            if view.state == JobState::Running {
+                *running.jobs.entry(view.namespace.clone()).or_default() += 1;
+            }
             running.shards_queued += view.shards.queued;
             running.shards_leased += view.shards.leased;
         }

@@ -39,7 +39,7 @@ pub enum ProfileError {
     Busy,
     /// The sampler does not start.
     #[error("sample this process: {0}")]
-    Sample(#[from] pprof::Error),
+    Sample(pprof::Error),
     /// Its samples could not be written.
     #[error("write the profile: {0}")]
     Write(String),
@@ -49,6 +49,16 @@ pub enum ProfileError {
 #[derive(Debug, Default)]
 pub struct Profiler {
     busy: Arc<Mutex<()>>,
+}
+
+impl From<pprof::Error> for ProfileError {
+    fn from(error: pprof::Error) -> Self {
+        match error {
+            // The sampler is the process's own.
+            pprof::Error::Running => Self::Busy,
+            error => Self::Sample(error),
+        }
+    }
 }
 
 impl Profiler {

@@ -3,6 +3,7 @@
 mod batch;
 mod fake;
 mod limits;
+mod metrics;
 mod queue;
 mod raw;
 mod routes;
