@@ -132,7 +132,7 @@ fn picture_at_80_by_24() {
     later.jobs[1].rows_done = 750_000;
     user.later(Input::Seen(Box::new(later)));
     let expected = [
-        "quipu top  http://127.0.0.1:7402  1 workers up, 1 down  2/4 slots busy",
+        "quipu top  http://127.0.0.1:7402  workers 1 up, 1 down  2/4 slots busy",
         "250.0 k rows/s  1 running  1 waiting  1 failed",
         "█",
         "█",
@@ -157,7 +157,7 @@ fn picture_at_80_by_24() {
 fn picture_on_a_small_screen_has_what_matters() {
     let mut user = User::at(44, 10);
     let expected = [
-        "quipu top  http://127.0.0.1:7402  1 workers",
+        "quipu top  http://127.0.0.1:7402  workers 1",
         "0 rows/s  1 running  1 waiting  1 failed",
         "> jobs (4)",
         "JOB   NAME   STATE     PROGRESS     ROWS/S",

@@ -67,7 +67,7 @@ fn draw_head(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let draining = count(&|node| worker(node) && node.state == NodeState::Draining);
     let usable = app.all_nodes().iter().filter(|node| worker(node) && node.state == NodeState::Up);
     let (slots, leased) = usable.fold((0, 0), |sum, node| (sum.0 + node.slots, sum.1 + node.leased.min(node.slots)));
-    let mut workers = format!("{up} workers up");
+    let mut workers = format!("workers {up} up");
     for (count, what) in [(draining, "draining"), (away, "down")] {
         if count > 0 {
             workers.push_str(&format!(", {count} {what}"));
