@@ -33,8 +33,11 @@ mod submit;
 mod submit_many;
 mod sweep;
 mod token;
+mod top;
 mod up;
 mod worker;
+
+pub(crate) use node::state_name;
 
 use crate::failure::{self, Exit, Failure};
 use crate::output::progress::{Progress, ProgressMode};
@@ -230,6 +233,8 @@ enum Command {
     Node(node::NodeCommand),
     /// Show the cluster in a few lines
     Status(status::StatusArgs),
+    /// Watch nodes and jobs in the terminal
+    Top(top::TopArgs),
     /// Run a master node
     Master(master::MasterArgs),
     /// Run a worker node
@@ -265,6 +270,7 @@ impl Command {
             Self::Schedule(command) => command.run(context).await,
             Self::Node(command) => command.run(context).await,
             Self::Status(args) => args.run(context).await,
+            Self::Top(args) => args.run(context).await,
             Self::Master(args) => args.run(context).await,
             Self::Worker(args) => args.run(context).await,
             Self::Up(args) => args.run(context).await,

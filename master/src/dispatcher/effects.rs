@@ -12,6 +12,7 @@ use quipu_shared::service::{ErrorKind, JobState, ServiceError, ShardCounts};
 use quipu_shared::spec::JobKind;
 use quipu_shared::wire::{CHUNK_BYTES, Lease, ShardInput, WorkerCommand};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl DispatcherState {
     pub(super) fn execute(&mut self, effect: Effect) {
@@ -68,6 +69,7 @@ impl DispatcherState {
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
         self.leased.remove(&lease);
+        self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
             progress.remove(&lease);
         }
@@ -96,8 +98,14 @@ impl DispatcherState {
         peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
         self.leased.insert(lease, (first_row, rows));
         self.attempt_begun(worker, lease, first_row, rows, speculative);
+        self.offered.insert(lease, Instant::now());
         self.show_load(worker);
-        entry.become_state(JobState::Running, None);
+        // One that goes on after a restart, or is tried again, has had its first lease before.
+        let is_first =
+            entry.become_state(JobState::Running, None) && entry.retries == 0 && entry.view().shards.done == 0;
+        if is_first {
+            self.args.metrics.job_queue.observe_time(entry.accepted_at.elapsed());
+        }
         self.show_progress(lease.job);
     }
 

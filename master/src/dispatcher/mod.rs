@@ -18,8 +18,9 @@ use crate::jobs::admission::Admitted;
 use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
+use crate::metrics::DispatchMetrics;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
+use crate::scheduler::{AttemptCounts, Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
 use crate::store::sequencer::unix_ms;
@@ -66,6 +67,8 @@ pub struct DispatcherArgs {
     pub catch_up_max: u32,
     /// Whether workers open a table's file themselves, by its path.
     pub shared_files: bool,
+    /// Where it counts.
+    pub metrics: DispatchMetrics,
 }
 
 impl DispatcherArgs {
@@ -169,6 +172,10 @@ pub struct DispatcherState {
     chores: Chores,
     /// Shards that are leased: first row and number of rows by attempt.
     leased: BTreeMap<Lease, (u64, u64)>,
+    /// When leases went out of which their worker has not said that it has them.
+    offered: BTreeMap<Lease, Instant>,
+    /// Attempts as far as they are counted.
+    counted: AttemptCounts,
     /// Rows done so far of attempts that run.
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
     /// Why the last attempt of a job died, as its worker said.
@@ -196,6 +203,11 @@ impl DispatcherState {
             self.execute(effect);
         }
         self.effects = effects;
+        let counts = self.scheduler.attempt_counts();
+        if counts != self.counted {
+            self.args.metrics.attempts(&self.counted, &counts);
+            self.counted = counts;
+        }
     }
 
     fn schedule(&mut self, entry: &Arc<JobEntry>) {
@@ -261,7 +273,12 @@ impl DispatcherState {
         }
         match event {
             WorkerEvent::Joined(hello) => self.welcome(worker, hello),
-            WorkerEvent::ShardAccepted(lease) => self.step(Event::ShardAccepted { worker, lease }),
+            WorkerEvent::ShardAccepted(lease) => {
+                if let Some(at) = self.offered.remove(&lease) {
+                    self.args.metrics.round_trip.observe_time(at.elapsed());
+                }
+                self.step(Event::ShardAccepted { worker, lease });
+            }
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
                 self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
@@ -362,6 +379,7 @@ impl DispatcherState {
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
                 self.args.nodes.lost(&hello.node_id);
+                self.args.metrics.workers_lost.inc();
             }
         }
         self.attempts_lost(worker);
@@ -425,12 +443,15 @@ impl Actor for Dispatcher {
             opening: BTreeMap::new(),
             chores: Chores::default(),
             leased: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            counted: AttemptCounts::default(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
             timer: None,
             effects: Vec::new(),
             cancelled_as: AttemptOutcome::Stopped,
         };
+        state.args.metrics.starts.inc();
         state.take_over()?;
         Ok(state)
     }

@@ -12,11 +12,13 @@ mod callers;
 mod cluster;
 mod compress;
 mod conn;
+mod debug;
 pub(crate) mod detail;
 mod eval;
 pub(crate) mod events;
 mod guard;
 mod jobs;
+mod metrics;
 mod openapi;
 mod policy;
 mod refusal;
@@ -37,13 +39,15 @@ use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
 use crate::pulse::Pulse;
 use crate::ui::{self, Ui};
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, HEAP_PATH, METRICS_PATH, THREADS_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
     JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER,
     UPLOADS_PATH, VERSION_PATH,
 };
@@ -87,6 +91,8 @@ pub struct HttpConfig {
     pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// What `/metrics` gives, and where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl HttpConfig {
@@ -103,6 +109,7 @@ impl HttpConfig {
             cors_origins: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
+            metrics: Arc::default(),
         }
     }
 }
@@ -193,6 +200,8 @@ struct Api {
     cors_origins: Vec<String>,
     eval: Arc<EvalEngine>,
     limits: HttpLimits,
+    metrics: Arc<Metrics>,
+    profiler: Profiler,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
@@ -247,6 +256,10 @@ fn routes() -> Routes {
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
         .route(LOGOUT_PATH, post(sessions::log_out))
+        .route(METRICS_PATH, get(metrics::scrape))
+        .route(CPU_PROFILE_PATH, get(debug::cpu_profile))
+        .route(HEAP_PATH, get(debug::heap))
+        .route(THREADS_PATH, get(debug::threads))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
@@ -261,7 +274,9 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compress::layer())
-        .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        // Outermost, so that what the guard refuses is counted too.
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::measure));
     let router = match cors(&api.cors_origins) {
         Some(layer) => router.layer(layer),
         None => router,

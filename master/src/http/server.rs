@@ -5,6 +5,8 @@ use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
 use crate::access::sessions::Sessions;
 use crate::pulse::Pulse;
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use axum::Router;
 use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
@@ -70,7 +72,19 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, cors_origins, eval, limits } = config;
+    let HttpConfig {
+        bind,
+        tls,
+        tokens,
+        token_table,
+        audit,
+        ready,
+        allowed_hosts,
+        cors_origins,
+        eval,
+        limits,
+        metrics,
+    } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -107,8 +121,10 @@ pub async fn serve(
         pulse,
         stop: stop.clone(),
         limits: limits.clone(),
+        profiler: Profiler::default(),
+        metrics: metrics.clone(),
     });
-    let door = Door { router: router(api), acceptor, limits, stop };
+    let door = Door { router: router(api), acceptor, limits, stop, metrics };
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))
 }
 
@@ -126,6 +142,7 @@ struct Door {
     acceptor: Option<TlsAcceptor>,
     limits: HttpLimits,
     stop: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
@@ -158,8 +175,9 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
                     (Crowded(true), Ok(free)) => (Ok(free), Crowded(false)),
                     _ => (seat, crowded),
                 };
+                let open = door.metrics.http.connection();
                 connections.spawn(async move {
-                    let _seat = seat;
+                    let _seat = (seat, open);
                     serve_connection(stream, PeerIp(peer.ip()), crowded, door).await;
                 });
             }

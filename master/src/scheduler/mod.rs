@@ -30,6 +30,7 @@
 //! - Feed [`Event::ShardProgressed`] while a large output is being fetched, so that its lease does not expire.
 
 mod adopt;
+mod counts;
 mod dispatch;
 mod job;
 mod queries;
@@ -41,10 +42,12 @@ mod tests;
 mod types;
 mod worker;
 
+pub use counts::AttemptCounts;
 pub use types::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, SchedulerConfig};
 pub use worker::WorkerLoad;
 
 use adopt::retry_pause_ms;
+use counts::LeaseEnd;
 use job::{Job, ReadyKey, Shard};
 use quipu_shared::ids::{AttemptId, Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
@@ -107,6 +110,7 @@ pub struct Scheduler {
     /// By id, which never repeats within an epoch.
     attempts: BTreeMap<AttemptId, Attempt>,
     last_attempt: u64,
+    counts: AttemptCounts,
     /// Workers that may be given something, least loaded first.
     free: BTreeSet<(u64, WorkerId)>,
     /// Jobs with something to lease, in the order in which they are served.
@@ -136,6 +140,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
+            counts: AttemptCounts::default(),
             free: BTreeSet::new(),
             ready: BTreeSet::new(),
             stragglers: Stragglers::default(),
@@ -200,6 +205,7 @@ impl Scheduler {
             Event::ShardFailed { worker, lease } => {
                 self.hear(worker);
                 if let Some(attempt) = self.report(worker, lease) {
+                    self.counts.end(&attempt, LeaseEnd::Failed);
                     self.detach(&attempt, End::Failed, effects);
                 }
             }
@@ -234,7 +240,7 @@ impl Scheduler {
         let Some(mut state) = self.jobs.remove(&job) else { return };
         let priority = state.plan.priority;
         for shard in std::mem::take(&mut state.shards).into_values() {
-            self.void_shard(job, priority, &shard, effects);
+            self.void_shard(job, priority, &shard, LeaseEnd::Unwanted, effects);
         }
         if let Some(key) = state.ready_key {
             self.ready.remove(&(key, job));
@@ -250,7 +256,7 @@ impl Scheduler {
     }
 
     /// What is left of a shard that was taken out: its live attempts end.
-    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, effects: &mut Vec<Effect>) {
+    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, end: LeaseEnd, effects: &mut Vec<Effect>) {
         if let Some(at) = shard.straggler_at {
             self.stragglers.remove(priority, (at, job, shard.first_row));
         }
@@ -258,7 +264,7 @@ impl Scheduler {
             self.timers.remove(&(at, TimerKey::Pause(job, shard.first_row)));
         }
         for &attempt in &shard.live {
-            self.end_attempt(attempt, effects);
+            self.end_attempt(attempt, end, effects);
         }
     }
 
@@ -279,8 +285,9 @@ impl Scheduler {
         // The reporter may have reconnected: the credit is its old connection's then.
         if let Some(attempt) = self.attempts.get(&lease.attempt)
             && attempt.lease == lease
+            && let Some(released) = self.release(lease.attempt)
         {
-            self.release(lease.attempt);
+            self.counts.end(&released, LeaseEnd::Completed);
         }
         let taken = self.jobs.get_mut(&lease.job).filter(|_| wanted).and_then(|job| {
             let first_row = job.shard(lease.shard)?.first_row;
@@ -294,7 +301,7 @@ impl Scheduler {
         effects.push(Effect::RecordCompletion { job: lease.job, shard: shard.id, lease, first_row, rows });
         effects.push(Effect::AcknowledgeShard { worker, lease });
         shard.live.retain(|&attempt| attempt != lease.attempt);
-        self.void_shard(lease.job, priority, &shard, effects);
+        self.void_shard(lease.job, priority, &shard, LeaseEnd::Superseded, effects);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.rejections = 0;
             state.measure(lease.job, rows, busy_us);
@@ -308,7 +315,7 @@ impl Scheduler {
         }
         if let Some(row) = failed_row.filter(|row| job.plan.fail_fast && (first_row..first_row + rows).contains(row)) {
             for shard in job.fail_row(row) {
-                self.void_shard(lease.job, priority, &shard, effects);
+                self.void_shard(lease.job, priority, &shard, LeaseEnd::Unwanted, effects);
             }
         }
         self.settle(lease.job, effects);
@@ -317,6 +324,7 @@ impl Scheduler {
     fn reject(&mut self, worker: WorkerId, lease: Lease, effects: &mut Vec<Effect>) {
         self.hear(worker);
         let Some(attempt) = self.report(worker, lease) else { return };
+        self.counts.end(&attempt, LeaseEnd::Returned);
         if attempt.ended_at.is_none()
             && let Some(state) = self.workers.get_mut(&worker)
         {
@@ -416,8 +424,9 @@ impl Scheduler {
     }
 
     /// Ends the lease of a live attempt and tells its worker.
-    fn end_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+    fn end_attempt(&mut self, id: AttemptId, end: LeaseEnd, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        self.counts.end(attempt, end);
         attempt.ended_at = Some(self.now);
         self.timers.remove(&(attempt.timer_at, TimerKey::Attempt(id)));
         attempt.timer_at = self.now + self.config.lease_ttl_ms;
@@ -439,6 +448,7 @@ impl Scheduler {
         self.reserved.take_if(|reserved| *reserved == worker);
         let gone: Vec<Attempt> = state.held.into_iter().filter_map(|id| self.release(id)).collect();
         for attempt in gone {
+            self.counts.end(&attempt, LeaseEnd::Lost);
             self.detach(&attempt, End::Died, effects);
         }
     }
@@ -452,6 +462,7 @@ impl Scheduler {
         self.refresh_worker(worker);
         for &lease in returned {
             if let Some(attempt) = self.report(worker, lease) {
+                self.counts.end(&attempt, LeaseEnd::Returned);
                 self.detach(&attempt, End::Unused, effects);
             }
         }
@@ -516,7 +527,7 @@ impl Scheduler {
             return;
         }
         let attempt = attempt.clone();
-        self.end_attempt(id, effects);
+        self.end_attempt(id, LeaseEnd::Expired, effects);
         if let Some(worker) = self.workers.get_mut(&attempt.worker) {
             worker.suspect = true;
             self.refresh_worker(attempt.worker);

@@ -19,7 +19,8 @@ use quipu_shared::block::RowError;
 use quipu_shared::config::TierChoice;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
-    CHUNK_BYTES, CHUNKS_IN_FLIGHT, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand, WorkerEvent,
+    CHUNK_BYTES, CHUNKS_IN_FLIGHT, EvalTier, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand,
+    WorkerEvent,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub type Slot = usize;
 /// What an executor made of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawOutput {
+    /// Who evaluated most of its rows.
+    pub tier: EvalTier,
     /// Rows that were evaluated.
     pub rows: u64,
     /// Rows that failed.

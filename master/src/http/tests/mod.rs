@@ -8,6 +8,7 @@ mod eval;
 mod events;
 mod fake;
 mod limits;
+mod metrics;
 mod queue;
 mod raw;
 mod routes;
