@@ -1,5 +1,6 @@
 //! Carrying out what the scheduler asks for, and taking in what shards give.
 
+use super::spans::Unfinished;
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
 use crate::scheduler::Effect;
@@ -60,6 +61,7 @@ impl DispatcherState {
 
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
+        self.spans.over(lease, Unfinished::Cancelled);
         self.leased.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
             progress.remove(&lease);
@@ -86,7 +88,9 @@ impl DispatcherState {
             entry.admitted.spec.deadline_ms.map(|ms| {
                 ms.saturating_sub(u64::try_from(entry.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX))
             });
-        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
+        let node = peer.hello.as_ref().map(|hello| &hello.node_id);
+        let trace = self.spans.leased(lease, (worker, node), (first_row, rows), speculative);
+        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
         self.show_load(worker);
         entry.become_state(JobState::Running, None);

@@ -14,6 +14,7 @@ mod refusal;
 mod schedules;
 mod server;
 mod streams;
+mod trace;
 #[cfg(test)]
 mod tests;
 
@@ -166,8 +167,14 @@ fn router(api: Arc<Api>) -> Router {
         .route(READY_PATH, get(cluster::ready))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(trace::trace))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
+}
+
+/// Whether a path is asked by machines all the time, and tells nobody anything of one request.
+fn is_probe(path: &str) -> bool {
+    matches!(path, HEALTH_PATH | READY_PATH)
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {
