@@ -6,8 +6,8 @@
 use crate::formula::FormulaLimits;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
-use bytes::Bytes;
 use crate::telemetry::TraceParent;
+use bytes::Bytes;
 use ractor::BytesConvertable;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;

@@ -212,7 +212,11 @@ impl DispatcherState {
         }
         entry.update(|view| (view.shards.queued, view.shards.leased) = (0, 0));
         let became = entry.become_state(state, error.clone());
-        self.spans.ended(job, || entry.view());
+        self.spans.ended(job, || {
+            let mut view = entry.view();
+            view.shards.done = entry.recorded().progress.shards;
+            view
+        });
         if became {
             let view = entry.view();
             match &error {

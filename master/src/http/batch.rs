@@ -8,9 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use quipu_shared::api::{
-    BatchLine, NDJSON_MEDIA_TYPE, TRACEPARENT_HEADER, check_idempotency_key, is_traceparent,
-};
+use quipu_shared::api::{BatchLine, NDJSON_MEDIA_TYPE, TRACEPARENT_HEADER, check_idempotency_key, is_traceparent};
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, ServiceError, SubmitRequest};
 use std::io::Write;

@@ -14,9 +14,9 @@ mod refusal;
 mod schedules;
 mod server;
 mod streams;
-mod trace;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use server::{HttpError, serve};
 

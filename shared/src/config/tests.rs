@@ -256,7 +256,8 @@ fn relative_paths_in_a_file_start_at_its_folder() {
 #[test]
 fn standard_variables_are_weaker_than_ours() {
     let place = Place::new().file("project/quipu.toml", "[telemetry]\notlp_endpoint = 'http://file:1'");
-    let place = place.variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1").variable("QUIPU_TELEMETRY__SAMPLE_RATIO", "0.25");
+    let place =
+        place.variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1").variable("QUIPU_TELEMETRY__SAMPLE_RATIO", "0.25");
     let loaded = place.load().unwrap();
     assert_eq!(loaded.config.telemetry.otlp_endpoint.as_deref(), Some("http://all:1"));
     assert_eq!(loaded.sources["telemetry.otlp_endpoint"], "OTEL_EXPORTER_OTLP_ENDPOINT");

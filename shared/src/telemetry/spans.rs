@@ -106,7 +106,8 @@ impl TraceSpan {
 impl From<TraceParent> for SpanContext {
     fn from(parent: TraceParent) -> Self {
         let TraceParent { trace_id, parent_id, flags } = parent;
-        let (trace_id, span_id) = (TraceId::from_bytes(trace_id.to_be_bytes()), SpanId::from_bytes(parent_id.to_be_bytes()));
+        let (trace_id, span_id) =
+            (TraceId::from_bytes(trace_id.to_be_bytes()), SpanId::from_bytes(parent_id.to_be_bytes()));
         Self::new(trace_id, span_id, TraceFlags::new(flags), true, TraceState::NONE)
     }
 }
@@ -127,9 +128,10 @@ mod tests {
 
     #[test]
     fn contexts_keep_their_bits() {
-        for text in
-            ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-00000000000000ff-00"]
-        {
+        for text in [
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-00000000000000ff-00",
+        ] {
             let parent: TraceParent = text.parse().unwrap();
             let context = SpanContext::from(parent);
             assert!(context.is_valid() && context.is_remote());
