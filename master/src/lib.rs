@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`scheduler`] (the pure core), [`jobs`] (what is known of each job), [`input`] (tables),
 //! [`store`] (the job log), [`dispatcher`] (the actor around the core), [`tree`] (supervision), [`nodes`] and [`service`] (what clients see),
-//! [`http`].
+//! [`eval`] (what is answered without a job), [`http`].
 
 pub mod disk;
 pub mod dispatcher;
+pub mod eval;
 pub mod http;
 pub mod input;
 pub mod jobs;

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub const JOBS_PATH: &str = "/v1/jobs";
 /// Many jobs: `POST` takes a [`SubmitRequest`](crate::service::SubmitRequest) a line, and answers a [`BatchLine`] each.
 pub const BATCH_PATH: &str = "/v1/jobs:batch";
+/// Formulas that are answered at once: `POST` takes an [`EvalRequest`](crate::eval::EvalRequest).
+pub const EVAL_PATH: &str = "/v1/eval";
+/// What can be said of a formula before it is evaluated: `POST` takes a [`CheckRequest`](crate::eval::CheckRequest).
+pub const CHECK_PATH: &str = "/v1/check";
 /// Recurring jobs: `GET` lists, `POST` adds.
 pub const SCHEDULES_PATH: &str = "/v1/schedules";
 /// Uploads: `PUT` takes a table's bytes.

@@ -4,17 +4,18 @@ use super::Context;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use quipu::embedded::admission;
+use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
 use quipu_master::scheduler::SchedulerConfig;
 use quipu_master::store::StoreError;
-use quipu_shared::config::{LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,6 +111,7 @@ impl MasterArgs {
         let tokens = parts.secret.http_tokens(&config.cluster.id);
         let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
         http.limits = http_limits(&config.limits);
+        http.eval = EvalEngine::new(eval(config));
         http.allowed_hosts.clone_from(&config.master.host_names);
         http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
         let secure = !config.master.http.ip().to_canonical().is_loopback();
@@ -175,6 +177,19 @@ fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
     }
 }
 
+fn eval(config: &Config) -> EvalConfig {
+    let limits = &config.limits;
+    EvalConfig {
+        formula: limits.formula.clone(),
+        batch_max: limits.eval_batch_max,
+        cache_bytes_max: limits.eval_cache_bytes_max,
+        threads: config.master.eval_threads,
+        queue_max: limits.eval_queue_max,
+        deadline: Duration::from_millis(limits.eval_deadline_ms),
+        ..EvalConfig::default()
+    }
+}
+
 fn http_limits(limits: &LimitsConfig) -> HttpLimits {
     HttpLimits {
         request_bytes_max: limits.request_bytes_max,
@@ -182,6 +197,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         requests_in_flight_max: limits.requests_in_flight_max,
         requests_per_client_max: limits.requests_per_client_max,
         batch_jobs_max: limits.batch_jobs_max,
+        connections_max: limits.connections_max,
+        eval_bytes_max: limits.eval_bytes_max,
         ..HttpLimits::default()
     }
 }

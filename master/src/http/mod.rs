@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod cluster;
 mod conn;
+mod eval;
 mod guard;
 mod jobs;
 mod refusal;
@@ -20,12 +21,14 @@ mod trace;
 
 pub use server::{HttpError, serve};
 
+use crate::eval::{EvalConfig, EvalEngine};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::routing::{get, post, put};
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, EVAL_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH,
+    VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -55,6 +58,8 @@ pub struct HttpConfig {
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
     /// connection came in on are always allowed.
     pub allowed_hosts: Vec<String>,
+    /// Evaluates formulas at once.
+    pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
 }
@@ -68,6 +73,7 @@ impl HttpConfig {
             tokens,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
+            eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
         }
     }
@@ -79,11 +85,13 @@ impl HttpConfig {
 pub struct HttpLimits {
     /// Bytes of a JSON body. It is read into memory before it is parsed; large batches are its use.
     pub request_bytes_max: usize,
+    /// Bytes of a request for formulas to be evaluated at once.
+    pub eval_bytes_max: usize,
     /// Bytes of an upload. It is streamed; the service has a limit for all of them together.
     pub upload_bytes_max: u64,
     /// Bytes of a request's head. Beyond the token and a trace context there is little to say in it.
     pub head_bytes_max: usize,
-    /// Connections; more wait in the system's accept queue.
+    /// Connections; a further one is told to try again and closed. An idle one takes 20 to 30 kB.
     pub connections_max: usize,
     /// Requests that are being answered (a stream counts until its head is sent); more are told to try again.
     pub requests_in_flight_max: usize,
@@ -112,9 +120,10 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             request_bytes_max: 16 << 20,
+            eval_bytes_max: 1 << 20,
             upload_bytes_max: 64 << 30,
             head_bytes_max: 32 << 10,
-            connections_max: 1024,
+            connections_max: 8192,
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
@@ -135,6 +144,7 @@ struct Api {
     tokens: TokenVerifier,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    eval: Arc<EvalEngine>,
     limits: HttpLimits,
     in_flight: Semaphore,
     clients: guard::Clients,
@@ -150,6 +160,8 @@ fn router(api: Arc<Api>) -> Router {
         .route(JOBS_PATH, post(jobs::submit).get(jobs::list))
         // `{job}` is a whole segment: `17:cancel` too is matched here, and told apart in the handler.
         .route(BATCH_PATH, post(batch::submit))
+        .route(EVAL_PATH, post(eval::evaluate))
+        .route(CHECK_PATH, post(eval::check))
         .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
         .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))

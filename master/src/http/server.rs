@@ -58,7 +58,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, limits } = config;
+    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, eval, limits } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -79,6 +79,7 @@ pub async fn serve(
         tokens,
         ready,
         allowed_hosts,
+        eval,
         in_flight: Semaphore::new(limits.requests_in_flight_max),
         clients: Clients::default(),
         streams: Arc::new(Semaphore::new(limits.streams_max)),

@@ -143,6 +143,8 @@ pub struct MasterConfig {
     pub gossip: SocketAddr,
     /// Further host names that clients may call it by; they stand in its HTTP certificate too.
     pub host_names: Vec<String>,
+    /// Threads for formulas that are evaluated at once; 0 means half the cores.
+    pub eval_threads: usize,
 }
 
 impl Default for MasterConfig {
@@ -155,6 +157,7 @@ impl Default for MasterConfig {
             rpc: loopback(RPC_PORT),
             gossip: loopback(GOSSIP_PORT),
             host_names: Vec::new(),
+            eval_threads: 0,
         }
     }
 }
@@ -245,6 +248,18 @@ pub struct LimitsConfig {
     pub requests_per_client_max: usize,
     /// Jobs of one batch; the whole of it must fit [`Self::request_bytes_max`].
     pub batch_jobs_max: usize,
+    /// Connections of clients; a further one is told to try again and closed.
+    pub connections_max: usize,
+    /// Evaluations of one request to `/v1/eval`.
+    pub eval_batch_max: usize,
+    /// Bytes of the body of such a request.
+    pub eval_bytes_max: usize,
+    /// Bytes of parsed formulas that are kept between such requests, and as many of values.
+    pub eval_cache_bytes_max: u64,
+    /// Such requests that wait for a thread; more are told to try again.
+    pub eval_queue_max: usize,
+    /// How long such a request may take.
+    pub eval_deadline_ms: u64,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
     pub formula: FormulaLimits,
 }
@@ -269,6 +284,13 @@ impl Default for LimitsConfig {
             // 64 connections of one client, each with a request, and some for people beside them.
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
+            // An idle one takes 20 to 30 kB.
+            connections_max: 8_192,
+            eval_batch_max: 1_000,
+            eval_bytes_max: 1 << 20,
+            eval_cache_bytes_max: 32 << 20,
+            eval_queue_max: 256,
+            eval_deadline_ms: 2_000,
             formula: FormulaLimits::default(),
         }
     }

@@ -32,6 +32,9 @@ impl Config {
             format!("must be at most {LABEL_BYTES_MAX} bytes")
         })?;
         check_limits(&self.limits)?;
+        require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
+            format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
+        })?;
         check_scheduler(&self.scheduler)?;
         check_telemetry(&self.telemetry)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
@@ -93,6 +96,12 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
         ("limits.requests_per_client_max", limits.requests_per_client_max as u64),
         ("limits.batch_jobs_max", limits.batch_jobs_max as u64),
+        ("limits.connections_max", limits.connections_max as u64),
+        ("limits.eval_batch_max", limits.eval_batch_max as u64),
+        ("limits.eval_bytes_max", limits.eval_bytes_max as u64),
+        ("limits.eval_cache_bytes_max", limits.eval_cache_bytes_max),
+        ("limits.eval_queue_max", limits.eval_queue_max as u64),
+        ("limits.eval_deadline_ms", limits.eval_deadline_ms),
     ];
     for (key, number) in numbers {
         require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;
