@@ -21,6 +21,7 @@ pub(crate) async fn open(settings: &Config, ui: Ui, trace: TraceParent) -> Resul
             let mut config = ClientConfig::new(url, None);
             trust(settings, &mut config)?;
             config.trace = Some(trace);
+            config.namespace.clone_from(&settings.client.namespace);
             let told = AtomicBool::new(ui.quiet);
             config.on_away = Some(Arc::new(move |job_goes_on| {
                 if !told.swap(true, Ordering::Relaxed) {

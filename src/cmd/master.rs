@@ -138,8 +138,11 @@ impl MasterArgs {
             link: LinkConfig::new(parts.trust),
             rpc: config.master.rpc,
             http,
+            tokens_max: config.limits.tokens_max,
+            token_requests_per_s_max: config.limits.token_requests_per_s_max,
+            audit_bytes_max: config.limits.audit_bytes_max,
             scheduler: scheduler(&config.scheduler),
-            admission: admission(&config.limits, false),
+            admission: admission(&config.limits, &config.namespaces, false),
             data_dir: data_dir.unwrap_or_default(),
             upload_bytes_max: config.limits.upload_bytes_max,
             job_spool_bytes_max: config.limits.job_spool_bytes_max,
@@ -199,6 +202,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         batch_jobs_max: limits.batch_jobs_max,
         connections_max: limits.connections_max,
         eval_bytes_max: limits.eval_bytes_max,
+        sessions_max: limits.sessions_max,
+        session_idle: Duration::from_millis(limits.session_idle_ms),
         ..HttpLimits::default()
     }
 }

@@ -1,34 +1,46 @@
-//! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
+//! The HTTP API: what clients may ask of a master, over HTTP/1.1 and HTTP/2, with TLS wherever it is not loopback; and
+//! the same as gRPC ([`grpc`]).
 //!
-//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in; [`jobs`], [`batch`],
-//! [`schedules`], [`streams`] and [`cluster`] answer them; [`body`] reads what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the
-//! [`JobService`]'s: nothing here decides about one. A handler that panics costs its own request and nothing else.
+//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
+//! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
+//! what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
+//! decided here is whose they are. A handler that panics costs its own request and nothing else.
 
 mod batch;
 mod body;
+mod callers;
 mod cluster;
 mod conn;
 mod eval;
+pub mod grpc;
 mod guard;
+mod h2;
 mod jobs;
+mod policy;
 mod refusal;
 mod schedules;
 mod server;
+mod sessions;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod trace;
 
 pub use server::{HttpError, serve};
 
+use crate::access::audit::AuditLog;
+use crate::access::sessions::Sessions;
+use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
+use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, EVAL_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH,
-    VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, EVAL_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -53,6 +65,10 @@ pub struct HttpConfig {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may ask.
     pub tokens: TokenVerifier,
+    /// The tokens that operators have made.
+    pub token_table: Arc<TokenTable>,
+    /// Where it is written down who did what.
+    pub audit: Option<AuditLog>,
     /// Whether jobs are accepted; starts as "always".
     pub ready: ReadyProbe,
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
@@ -71,6 +87,8 @@ impl HttpConfig {
             bind,
             tls: None,
             tokens,
+            token_table: Arc::default(),
+            audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
@@ -99,8 +117,18 @@ pub struct HttpLimits {
     pub requests_per_client_max: usize,
     /// Jobs of one batch. All of them are in memory until the last is accepted.
     pub batch_jobs_max: usize,
+    /// Browsers that are logged in.
+    pub sessions_max: usize,
+    /// How long a browser stays logged in without a request.
+    pub session_idle: Duration,
     /// Open event and result streams; more are told to try again.
     pub streams_max: usize,
+    /// Requests of one connection of HTTP/2 at once.
+    pub h2_streams_max: u32,
+    /// How long a connection of HTTP/2 is kept that asks nothing.
+    pub h2_idle_timeout: Duration,
+    /// Formulas of one stream of evaluations that are under way; more are read when these are answered.
+    pub evaluations_in_flight_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
@@ -127,7 +155,12 @@ impl Default for HttpLimits {
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
+            sessions_max: 1_000,
+            session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
+            h2_streams_max: 128,
+            h2_idle_timeout: Duration::from_secs(300),
+            evaluations_in_flight_max: 64,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
@@ -142,6 +175,13 @@ impl Default for HttpLimits {
 struct Api {
     service: Arc<dyn JobService>,
     tokens: TokenVerifier,
+    token_table: Arc<TokenTable>,
+    sessions: Sessions,
+    /// Whether cookies may travel over TLS only.
+    secure: bool,
+    audit: Option<AuditLog>,
+    /// How many refusals a second are written down.
+    refusals_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
     eval: Arc<EvalEngine>,
@@ -174,19 +214,25 @@ fn router(api: Arc<Api>) -> Router {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(TOKENS_PATH, get(tokens::list).post(tokens::add))
+        .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
+        .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
+        .route(LOGOUT_PATH, post(sessions::log_out))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .with_state(api.clone())
+        .merge(grpc::router(&api))
         .layer(middleware::from_fn(trace::trace))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(api, grpc::speak))
 }
 
 /// Whether a path is asked by machines all the time, and tells nobody anything of one request.
 fn is_probe(path: &str) -> bool {
-    matches!(path, HEALTH_PATH | READY_PATH)
+    matches!(path, HEALTH_PATH | READY_PATH | grpc::HEALTH_CHECK_PATH)
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {

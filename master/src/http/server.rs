@@ -1,9 +1,12 @@
 //! Binds, accepts, and drives connections until told to stop.
 
-use super::conn::Patient;
+use super::conn::{Patient, Rewound};
 use super::guard::{Clients, LocalIp, PeerIp};
-use super::{Api, HttpConfig, HttpLimits, router};
+use super::{Api, HttpConfig, HttpLimits, h2, router};
+use crate::access::sessions::Sessions;
 use axum::Router;
+use bytes::BytesMut;
+use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -13,6 +16,7 @@ use quipu_shared::service::JobService;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Refusals a second that the audit log has: who asks without end fills no disk.
+const REFUSALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Headers of a request at most.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.
 const HEAD_BYTES_MIN: usize = 8 << 10;
 
@@ -58,7 +64,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, eval, limits } = config;
+    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, eval, limits } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -70,13 +76,18 @@ pub async fn serve(
     let (listener, address) = bound.await.map_err(|cause| HttpError::Bind { bind, cause })?;
     let acceptor = tls.map(|tls| {
         let mut tls = (*tls).clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![h2::ALPN.to_vec(), b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(tls))
     });
     let stop = CancellationToken::new();
     let api = Arc::new(Api {
         service,
         tokens,
+        token_table,
+        sessions: Sessions::new(limits.sessions_max, limits.session_idle),
+        secure: acceptor.is_some(),
+        audit,
+        refusals_audited: RateLimiter::direct(Quota::per_second(REFUSALS_AUDITED_PER_S)),
         ready,
         allowed_hosts,
         eval,
@@ -142,22 +153,44 @@ async fn serve_connection(stream: TcpStream, peer: PeerIp, door: Door) {
     let local = LocalIp(stream.local_addr().ok().map(|address| address.ip()));
     let stream = Patient::new(stream, door.limits.write_stall_timeout);
     match &door.acceptor {
-        None => drive(stream, local, peer, &door).await,
+        None => drive(stream, None, local, peer, &door).await,
         Some(acceptor) => match timeout(door.limits.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, local, peer, &door).await,
+            Ok(Ok(stream)) => {
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(h2::ALPN);
+                drive(stream, Some(is_h2), local, peer, &door).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
             Err(_) => tracing::debug!("tls handshake timed out"),
         },
     }
 }
 
-async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, local: LocalIp, peer: PeerIp, door: &Door) {
+/// Serves HTTP/2 where the client speaks it: over TLS as agreed there, else by what it says first.
+async fn drive(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    agreed: Option<bool>,
+    local: LocalIp,
+    peer: PeerIp,
+    door: &Door,
+) {
+    let (said, is_h2) = match agreed {
+        Some(is_h2) => (BytesMut::new(), is_h2),
+        None => match timeout(door.limits.head_timeout, h2::begins_with_preface(&mut stream)).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return tracing::debug!(%error, "connection ended"),
+            Err(_) => return tracing::debug!("connection said nothing"),
+        },
+    };
+    let stream = Rewound::new(said, stream);
     let router = TowerToHyperService::new(door.router.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(local);
         request.extensions_mut().insert(peer);
         router.call(request)
     });
+    if is_h2 {
+        return h2::serve(stream, service, &door.limits, &door.stop).await;
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(door.limits.head_timeout)

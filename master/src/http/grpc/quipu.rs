@@ -2,7 +2,7 @@
 
 use super::super::body::parse_json;
 use super::super::streams::stream_place;
-use super::super::{Api, refusal::Refusal};
+use super::super::{Api, callers, refusal::Refusal};
 use super::convert::{evaluated, evaluation, job, status_of};
 use super::proto::quipu_server::Quipu;
 use super::proto::{
@@ -12,9 +12,10 @@ use super::proto::{
 use super::{CallDeadline, deadline_passed};
 use futures_util::future::{Either, pending};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use quipu_shared::access::Caller;
 use quipu_shared::api::{TRACEPARENT_HEADER, check_idempotency_key, is_traceparent};
-use quipu_shared::ids::JobId;
-use quipu_shared::service::{self, ErrorKind, ServiceError};
+use quipu_shared::ids::{JobId, TokenId};
+use quipu_shared::service::{self, ErrorKind, JobView};
 use quipu_shared::spec::{JobKind, JobSpec};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,12 +36,12 @@ impl Calls {
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
-        stream_place(&self.api).map_err(|refusal| status_of(&refusal.into_error()))
+        stream_place(&self.api).map_err(refused)
     }
 
-    async fn view(&self, id: JobId) -> Result<Response<Job>, Status> {
-        let view = self.api.service.job(id).await.map_err(|error| status_of(&error))?;
-        job(view).map(Response::new)
+    /// A job as its caller may see it.
+    async fn view(&self, id: u64, extensions: &Extensions) -> Result<JobView, Status> {
+        callers::visible(&self.api, &caller(extensions)?, JobId(id)).await.map_err(refused)
     }
 
     /// Answers until the deadline, holding a stream's place.
@@ -68,24 +69,28 @@ impl Calls {
 impl Quipu for Calls {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<Job>, Status> {
         let traceparent = traceparent(request.metadata());
-        let submission = submission(request.into_inner(), traceparent).map_err(|error| status_of(&error))?;
+        let caller = caller(request.extensions())?;
+        let submission = submission(request.into_inner(), &caller, traceparent).map_err(refused)?;
         let id = self.api.service.submit(submission).await.map_err(|error| status_of(&error))?;
-        self.view(id).await
+        let view = self.api.service.job(id).await.map_err(|error| status_of(&error))?;
+        job(view).map(Response::new)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
-        self.view(JobId(request.into_inner().id)).await
+        job(self.view(request.get_ref().id, request.extensions()).await?).map(Response::new)
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<Job>, Status> {
-        let id = JobId(request.into_inner().id);
-        self.api.service.cancel(id).await.map_err(|error| status_of(&error))?;
-        self.view(id).await
+        let id = request.get_ref().id;
+        self.view(id, request.extensions()).await?;
+        self.api.service.cancel(JobId(id)).await.map_err(|error| status_of(&error))?;
+        job(self.view(id, request.extensions()).await?).map(Response::new)
     }
 
     type WatchStream = Answers<Job>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        self.view(request.get_ref().id, request.extensions()).await?;
         let place = self.place()?;
         let views = self.api.service.watch(JobId(request.get_ref().id)).await.map_err(|error| status_of(&error))?;
         let views = views.take_until(self.api.stop.clone().cancelled_owned());
@@ -95,8 +100,9 @@ impl Quipu for Calls {
     type ResultsStream = Answers<ResultChunk>;
 
     async fn results(&self, request: Request<ResultsRequest>) -> Result<Response<Self::ResultsStream>, Status> {
-        let place = self.place()?;
         let ResultsRequest { id, offset } = *request.get_ref();
+        self.view(id, request.extensions()).await?;
+        let place = self.place()?;
         let pieces = self.api.service.results_from(JobId(id), offset).await.map_err(|error| status_of(&error))?;
         let chunks = pieces.map(|piece| match piece {
             Ok(data) => Ok(ResultChunk { data }),
@@ -116,6 +122,14 @@ impl Quipu for Calls {
         let place = self.place()?;
         let (_, extensions, requests) = request.into_parts();
         let engine = Arc::clone(&self.api.eval);
+        let pace = Arc::new(Pace { api: Arc::clone(&self.api), token: caller(&extensions)?.token });
+        let requests = requests.then(move |request| {
+            let pace = Arc::clone(&pace);
+            async move {
+                pace.wait().await?;
+                request
+            }
+        });
         let requests = requests.take_until(self.api.stop.clone().cancelled_owned());
         let answers = requests
             .map(move |request| {
@@ -136,16 +150,51 @@ impl Quipu for Calls {
     }
 }
 
+/// A token's rate, which counts each formula: its stream waits for it.
+struct Pace {
+    api: Arc<Api>,
+    token: Option<TokenId>,
+}
+
+impl Pace {
+    async fn wait(&self) -> Result<(), Status> {
+        let Some(id) = self.token else { return Ok(()) };
+        loop {
+            let Some(token) = self.api.token_table.get(id) else {
+                let message = "the token of this stream is no longer good";
+                return Err(refused(Refusal::new(ErrorKind::Unauthenticated, "wrong_token", message)));
+            };
+            match token.count_request() {
+                Ok(()) => return Ok(()),
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+}
+
+/// Who asks; the guard has found out.
+fn caller(extensions: &Extensions) -> Result<Caller, Status> {
+    extensions.get().cloned().ok_or_else(|| Status::unauthenticated("the call has no caller"))
+}
+
+fn refused(refusal: Refusal) -> Status {
+    status_of(&refusal.into_error())
+}
+
 /// The caller's trace, or that of the span of this call.
 fn traceparent(metadata: &MetadataMap) -> Option<String> {
     let text = metadata.get(TRACEPARENT_HEADER)?.to_str().ok()?;
     is_traceparent(text).then(|| text.to_owned())
 }
 
-fn submission(request: SubmitRequest, traceparent: Option<String>) -> Result<service::SubmitRequest, ServiceError> {
+fn submission(
+    request: SubmitRequest,
+    caller: &Caller,
+    traceparent: Option<String>,
+) -> Result<service::SubmitRequest, Refusal> {
     let SubmitRequest { job, idempotency_key } = request;
-    let spec: JobSpec = match job {
-        Some(submit_request::Job::SpecJson(text)) => parse_json(text.as_bytes()).map_err(Refusal::into_error)?,
+    let mut spec: JobSpec = match job {
+        Some(submit_request::Job::SpecJson(text)) => parse_json(text.as_bytes())?,
         Some(submit_request::Job::Formulas(Formulas { formulas })) => JobSpec {
             kind: JobKind::Eval { formulas },
             bindings: Vec::new(),
@@ -160,9 +209,10 @@ fn submission(request: SubmitRequest, traceparent: Option<String>) -> Result<ser
         },
         None => {
             let message = "the request has no job; give spec_json or formulas";
-            return Err(Refusal::new(ErrorKind::Usage, "no_job", message).into_error());
+            return Err(Refusal::new(ErrorKind::Usage, "no_job", message));
         }
     };
+    callers::place(caller, &mut spec.queue.namespace)?;
     let idempotency_key = Some(idempotency_key).filter(|key| !key.is_empty());
     if let Some(key) = &idempotency_key {
         check_idempotency_key(key)?;
