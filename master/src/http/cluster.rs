@@ -1,9 +1,9 @@
 //! The cluster and the master itself: nodes, drain, version, probes.
 
-use super::{Api, ApiState};
 use super::guard::BUSY_RETRY_AFTER_S;
 use super::jobs::{JobPath, bad_path};
 use super::refusal::Refusal;
+use super::{Api, ApiState};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};

@@ -97,7 +97,8 @@ pub(super) async fn serve<S>(
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), counted);
     let mut connection = pin!(connection);
-    let shortest = limits.head_timeout.min(limits.h2_idle_timeout).min(limits.write_stall_timeout).min(GOODBYE_PATIENCE);
+    let shortest =
+        limits.head_timeout.min(limits.h2_idle_timeout).min(limits.write_stall_timeout).min(GOODBYE_PATIENCE);
     let mut look = interval((shortest / LOOKS).max(Duration::from_millis(1)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told_to_end: Option<Instant> = None;
@@ -261,9 +262,13 @@ mod tests {
     #[tokio::test]
     async fn the_preface_is_known_by_its_bytes_and_nothing_is_lost() {
         let whole = [PREFACE, b"\0\0\0"].concat();
-        for (said, expected) in
-            [(&whole[..], true), (b"GET / HTTP/1.1", false), (b"PRI * HTTP/1.1\r\n", false), (b"PR", false), (b"", false)]
-        {
+        for (said, expected) in [
+            (&whole[..], true),
+            (b"GET / HTTP/1.1", false),
+            (b"PRI * HTTP/1.1\r\n", false),
+            (b"PR", false),
+            (b"", false),
+        ] {
             let mut stream = said;
             let (mut read, is_h2) = begins_with_preface(&mut stream).await.unwrap();
             assert_eq!(is_h2, expected, "{said:?}");

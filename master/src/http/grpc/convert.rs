@@ -164,13 +164,10 @@ fn value(scalar: Scalar) -> Value {
         Scalar::Float(float) => Some(value::Kind::Float(float)),
         Scalar::Boolean(boolean) => Some(value::Kind::Boolean(boolean)),
         Scalar::String(text) => Some(value::Kind::Text(text)),
-        Scalar::Tuple(values) => {
-            Some(value::Kind::Tuple(Tuple { values: values.into_iter().map(value).collect() }))
-        }
+        Scalar::Tuple(values) => Some(value::Kind::Tuple(Tuple { values: values.into_iter().map(value).collect() })),
     };
     Value { kind }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +175,8 @@ mod tests {
 
     #[test]
     fn values_keep_their_types_and_bits() {
-        let nested = Scalar::Tuple(vec![Scalar::Int(i64::MIN), Scalar::Float(-0.0), Scalar::Tuple(vec![Scalar::Empty])]);
+        let nested =
+            Scalar::Tuple(vec![Scalar::Int(i64::MIN), Scalar::Float(-0.0), Scalar::Tuple(vec![Scalar::Empty])]);
         for scalar_in in [nested, Scalar::Float(f64::INFINITY), Scalar::Boolean(true), Scalar::String("é".into())] {
             assert_eq!(format!("{:?}", scalar(value(scalar_in.clone()), 0)), format!("{:?}", Some(scalar_in)));
         }
@@ -186,8 +184,9 @@ mod tests {
 
     #[test]
     fn deep_values_are_refused_before_they_are_walked() {
-        let deep = (0..=VALUE_DEPTH_MAX)
-            .fold(Value { kind: None }, |value, _| Value { kind: Some(value::Kind::Tuple(Tuple { values: vec![value] })) });
+        let deep = (0..=VALUE_DEPTH_MAX).fold(Value { kind: None }, |value, _| Value {
+            kind: Some(value::Kind::Tuple(Tuple { values: vec![value] })),
+        });
         let request = EvaluateRequest { variables: [("x".to_owned(), deep)].into(), ..EvaluateRequest::default() };
         assert_eq!(evaluation(request).unwrap_err().code, "value_too_deep");
     }

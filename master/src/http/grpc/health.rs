@@ -34,11 +34,7 @@ impl Probes {
 }
 
 fn status(api: &Api) -> ServingStatus {
-    if readiness(api).is_ok() {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    }
+    if readiness(api).is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 /// The server as a whole has the empty name.

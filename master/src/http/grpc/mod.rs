@@ -100,6 +100,7 @@ pub(super) async fn speak(State(api): State<Arc<Api>>, mut request: Request, nex
         return response;
     }
     let status = match response.extensions().get::<Refused>() {
+        Some(Refused(error)) if response.status() == StatusCode::NOT_FOUND => Status::unimplemented(&error.message),
         Some(Refused(error)) => status_of(error),
         None => status_of_http(response.status()),
     };

@@ -93,7 +93,11 @@ impl Quipu for Calls {
         self.view(request.get_ref().id, request.extensions()).await?;
         let place = self.place()?;
         let views = self.api.service.watch(JobId(request.get_ref().id)).await.map_err(|error| status_of(&error))?;
-        let views = views.take_until(self.api.stop.clone().cancelled_owned());
+        let views = views.take_until(self.api.stop.clone().cancelled_owned()).scan(false, |ended, view| {
+            let next = (!*ended).then_some(view);
+            *ended = next.as_ref().is_none_or(|view| view.state.is_final());
+            std::future::ready(next)
+        });
         Ok(self.stream(views.map(job), place, request.extensions()))
     }
 

@@ -2,6 +2,8 @@
 
 mod batch;
 mod fake;
+mod grpc;
+mod h2;
 mod limits;
 mod queue;
 mod raw;
