@@ -93,10 +93,12 @@ impl Quipu for Calls {
         self.view(request.get_ref().id, request.extensions()).await?;
         let place = self.place()?;
         let views = self.api.service.watch(JobId(request.get_ref().id)).await.map_err(|error| status_of(&error))?;
-        let views = views.take_until(self.api.stop.clone().cancelled_owned()).scan(false, |ended, view| {
-            let next = (!*ended).then_some(view);
-            *ended = next.as_ref().is_none_or(|view| view.state.is_final());
-            std::future::ready(next)
+        let views = views.take_until(self.api.stop.clone().cancelled_owned()).boxed();
+        let views = stream::unfold(Some(views), |views| async {
+            let mut views = views?;
+            let view = views.next().await?;
+            let rest = (!view.state.is_final()).then_some(views);
+            Some((view, rest))
         });
         Ok(self.stream(views.map(job), place, request.extensions()))
     }
