@@ -113,8 +113,10 @@ impl JobSpans {
 
     /// The worker has a result.
     pub fn completed(&mut self, lease: Lease, busy_us: u64, output: &ShardOutput) {
-        if let Some(LeaseSpan { span, completed, .. }) = self.lease(lease) {
-            *completed = true;
+        // A worker that hears nothing offers its result again.
+        if let Some(LeaseSpan { span, completed, .. }) = self.lease(lease)
+            && !std::mem::replace(completed, true)
+        {
             span.set_number("quipu.attempt.busy_us", busy_us);
             span.set_number("quipu.rows.failed", output.failed);
         }
