@@ -1,5 +1,6 @@
 //! Carrying out what the scheduler asks for, and taking in what shards give.
 
+use super::spans::Unfinished;
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
 use crate::jobs::history::Begun;
@@ -68,6 +69,7 @@ impl DispatcherState {
 
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
+        self.spans.over(lease, Unfinished::Cancelled);
         self.leased.remove(&lease);
         self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
@@ -95,7 +97,9 @@ impl DispatcherState {
             entry.admitted.spec.deadline_ms.map(|ms| {
                 ms.saturating_sub(u64::try_from(entry.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX))
             });
-        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
+        let node = peer.hello.as_ref().map(|hello| &hello.node_id);
+        let trace = self.spans.leased(lease, (worker, node), (first_row, rows), speculative);
+        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
         self.attempt_begun(worker, lease, first_row, rows, speculative);
         self.offered.insert(lease, Instant::now());

@@ -12,6 +12,7 @@ mod fetches;
 pub mod peers;
 mod recording;
 mod serving;
+pub(crate) mod spans;
 
 use crate::input::table_index::IndexProgress;
 use crate::jobs::admission::Admitted;
@@ -35,6 +36,7 @@ use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
+use spans::{JobSpans, Unfinished};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,6 +182,7 @@ pub struct DispatcherState {
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
     /// Why the last attempt of a job died, as its worker said.
     deaths: BTreeMap<JobId, String>,
+    spans: JobSpans,
     timer: Option<AbortHandle>,
     effects: Vec<Effect>,
     /// Why the attempts end that are cancelled in this step.
@@ -282,6 +285,7 @@ impl DispatcherState {
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
                 self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
+                self.spans.over(lease, Unfinished::Rejected);
                 self.step(Event::ShardRejected { worker, lease });
             }
             WorkerEvent::ShardProgressed { lease, rows_done } => {
@@ -292,13 +296,17 @@ impl DispatcherState {
                 }
                 self.step(Event::ShardProgressed { worker, lease, rows_done });
             }
-            WorkerEvent::ShardCompleted { lease, busy_us, output } => self.completed(worker, lease, busy_us, output),
+            WorkerEvent::ShardCompleted { lease, busy_us, output } => {
+                self.spans.completed(lease, busy_us, &output);
+                self.completed(worker, lease, busy_us, output);
+            }
             WorkerEvent::ShardFailed { lease, reason } => {
                 tracing::warn!(
                     job_id = %lease.job, shard_id = %lease.shard, attempt = %lease.attempt, worker_id = %worker,
                     error = %reason, "attempt died, the shard runs again"
                 );
                 self.attempt_ended(&lease, AttemptOutcome::Failed, Some(&reason));
+                self.spans.failed(lease, &reason);
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
@@ -370,6 +378,7 @@ impl DispatcherState {
         let Some(peer) = self.peers.disconnect(worker) else { return };
         peer.link.close();
         self.fetches.forget(worker);
+        self.spans.worker_lost(worker);
         if let Some(hello) = &peer.hello {
             // A worker leaves when all that it did is acknowledged: no word of farewell would say more, nor surely arrive.
             let leased = self.scheduler.worker_load(worker).is_some_and(|load| load.leased > 0);
@@ -447,6 +456,7 @@ impl Actor for Dispatcher {
             counted: AttemptCounts::default(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            spans: JobSpans::default(),
             timer: None,
             effects: Vec::new(),
             cancelled_as: AttemptOutcome::Stopped,

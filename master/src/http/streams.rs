@@ -141,7 +141,7 @@ fn parse_offset(members: &[(String, String)]) -> Result<u64, Refusal> {
     }
 }
 
-fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
+pub(super) fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
     api.streams.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{} streams are open already", api.limits.streams_max);
         Refusal::new(ErrorKind::Busy, "too_many_streams", message).retry_after_s(BUSY_RETRY_AFTER_S)

@@ -7,6 +7,8 @@ mod docs;
 mod eval;
 mod events;
 mod fake;
+mod grpc;
+mod h2;
 mod limits;
 mod metrics;
 mod queue;
