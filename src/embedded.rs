@@ -89,6 +89,7 @@ impl Embedded {
             slots,
             credits: slots * CREDITS_PER_SLOT,
             zone: "embedded".into(),
+            weight: 1,
             tier,
         };
         let worker = WorkerTree::start(WorkerTreeArgs { identity, embedded: true, before_task: None }).await?;

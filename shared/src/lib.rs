@@ -3,13 +3,14 @@
 //! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
 //! [`math`], [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
 //! and worker say to each other), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`trust`], [`membership`], [`link`], [`config`],
-//! [`telemetry`].
+//! [`telemetry`], [`host`].
 
 pub mod api;
 pub mod block;
 pub mod calendar;
 pub mod config;
 pub mod formula;
+pub mod host;
 pub mod ids;
 pub mod link;
 pub mod math;

@@ -102,6 +102,7 @@ impl WorkerArgs {
             link,
             drain_patience: Duration::from_millis(config.worker.drain_ms),
             tier: config.worker.tier,
+            weight: config.worker.weight,
         })
         .await
         .map_err(|error| failed(&error))?;

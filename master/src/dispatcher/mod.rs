@@ -19,7 +19,7 @@ use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
+use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig, WorkerFacts};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
 use crate::store::{Store, StoreError};
@@ -274,6 +274,12 @@ impl DispatcherState {
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
+            WorkerEvent::HostReported(host) => {
+                if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
+                    self.args.nodes.host(&hello.node_id, &host);
+                }
+                self.step(Event::HostReported { worker, host });
+            }
             WorkerEvent::InputWanted { lease, offset } => self.read_input(worker, lease, offset),
             WorkerEvent::OutputDelivered { lease, offset, bytes } => self.fetched(worker, lease, offset, bytes),
             WorkerEvent::DrainStarted { returned } => {
@@ -331,7 +337,14 @@ impl DispatcherState {
         peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms, store });
         self.args.nodes.joined(&hello);
         let held = if hello.store == Some(store) { hello.held } else { Vec::new() };
-        self.step(Event::WorkerJoined { worker, slots: hello.slots, credits: hello.credits, held });
+        let facts = WorkerFacts {
+            node: hello.node_id,
+            slots: hello.slots,
+            credits: hello.credits,
+            zone: hello.zone,
+            weight: hello.weight,
+        };
+        self.step(Event::WorkerJoined { worker, facts, held });
     }
 
     fn disconnect(&mut self, worker: WorkerId) {

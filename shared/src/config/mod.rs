@@ -11,6 +11,7 @@ pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
 use crate::formula::FormulaLimits;
 use crate::ids::NodeId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -171,6 +172,8 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Where it stands, for people and placement.
     pub zone: String,
+    /// Its share of the shards under `scheduler.placement = "weighted"`; twice the weight, twice the shards.
+    pub weight: u32,
     /// How long a worker that leaves may finish what it has.
     pub drain_ms: u64,
     /// Who evaluates formulas.
@@ -201,6 +204,7 @@ impl Default for WorkerConfig {
             gossip,
             slots: 0,
             zone: String::new(),
+            weight: 1,
             drain_ms: 60_000,
             tier: TierChoice::Auto,
         }
@@ -282,11 +286,66 @@ pub struct SchedulerSettings {
     pub shard_target_ms: u64,
     /// Deaths after which a shard is poison and its job fails.
     pub attempts_max: u32,
+    /// Which of the workers with room gets a shard.
+    pub placement: PlacementPolicy,
+    /// Percent of the time in which something waits for a processor on a worker's host, past which it gets nothing
+    /// while others can work; 100 is never passed.
+    pub cpu_pressure_max: u8,
+    /// The same for memory.
+    pub memory_pressure_max: u8,
+    /// Bytes of memory that must be available on a worker's host, or it gets nothing while others can work.
+    pub memory_available_min_bytes: u64,
+    /// Failures in a row after which a worker is quarantined.
+    pub breaker_failures: u32,
+    /// First time of quarantine; doubles each time that the worker then fails its trial.
+    pub breaker_open_ms: u64,
+    /// Longest time of quarantine.
+    pub breaker_open_max_ms: u64,
+}
+
+/// Which of the workers with room gets a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementPolicy {
+    /// The one with the fewest leases for its slots, and of these the fastest; pressure of its host counts as load.
+    #[default]
+    LeastLoaded,
+    /// The one that has waited longest.
+    RoundRobin,
+    /// In proportion to `worker.weight`.
+    Weighted,
+    /// The same formula to the same workers, as far as they have room.
+    ConsistentHash,
+    /// Each job evenly over the zones.
+    ZoneSpread,
+}
+
+impl fmt::Display for PlacementPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeastLoaded => "least-loaded",
+            Self::RoundRobin => "round-robin",
+            Self::Weighted => "weighted",
+            Self::ConsistentHash => "consistent-hash",
+            Self::ZoneSpread => "zone-spread",
+        })
+    }
 }
 
 impl Default for SchedulerSettings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 10_000, shard_target_ms: 100, attempts_max: 4 }
+        Self {
+            lease_ttl_ms: 10_000,
+            shard_target_ms: 100,
+            attempts_max: 4,
+            placement: PlacementPolicy::LeastLoaded,
+            cpu_pressure_max: 95,
+            memory_pressure_max: 40,
+            memory_available_min_bytes: 128 << 20,
+            breaker_failures: 5,
+            breaker_open_ms: 5_000,
+            breaker_open_max_ms: 120_000,
+        }
     }
 }
 

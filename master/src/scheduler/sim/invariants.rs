@@ -3,12 +3,15 @@
 //! sets against its state.
 
 use super::ledger::{Ledger, SeenJob};
+use crate::scheduler::breaker::Standing;
+use crate::scheduler::fitness::Census;
 use crate::scheduler::job::Job;
+use crate::scheduler::worker::Worker;
 use crate::scheduler::{Effect, JobOutcome, Scheduler, TimerKey};
-use quipu_shared::ids::WorkerId;
+use quipu_shared::ids::{NodeId, WorkerId};
 use quipu_shared::wire::{HeldShard, Lease};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 type OnEffect = fn(&Ledger, &Effect) -> bool;
 type AfterStep = fn(&Ledger, &Scheduler) -> bool;
@@ -54,6 +57,7 @@ pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     deadline_outcome_is_not_early,
     closed_worker_left_a_cancel_unanswered,
     timer_is_armed_only_to_come_earlier,
+    group_stays_within_its_rate,
 ];
 
 /// Asked after each step.
@@ -70,6 +74,12 @@ pub const AFTER_STEP: &[(&str, AfterStep)] = named![
     nothing_leasable_waits_for_a_free_worker,
     held_leases_are_the_attempts,
     stragglers_are_the_shards_with_one_live_attempt,
+    worker_in_quarantine_gets_nothing,
+    worker_on_trial_has_one_probe,
+    worker_that_keeps_failing_is_in_quarantine,
+    quarantine_has_a_reason,
+    somebody_may_always_work,
+    worker_under_pressure_gets_nothing_while_another_is_fit,
 ];
 
 /// Asked after every [`SAMPLED_STEPS`]th step: they look at everything, and what breaks them stays broken.
@@ -361,8 +371,12 @@ fn nothing_is_overdue(_: &Ledger, core: &Scheduler) -> bool {
     let attempts = core.attempts.iter().map(|(&id, attempt)| (attempt.timer_at, TimerKey::Attempt(id)));
     let pauses = core.workers.iter().filter_map(|(&id, worker)| Some((worker.backoff_until?, TimerKey::Backoff(id))));
     let shards = core.jobs.iter().flat_map(|(&id, job)| job.shards.values().map(move |shard| (id, shard)));
+    let breakers = core.workers.iter().filter_map(|(&id, worker)| match worker.breaker.standing {
+        Standing::Open { until, .. } => Some((until, TimerKey::Breaker(id))),
+        _ => None,
+    });
     let paused = shards.filter_map(|(id, shard)| Some((shard.paused_until?, TimerKey::Pause(id, shard.first_row))));
-    let expected: BTreeSet<_> = attempts.chain(pauses).chain(paused).collect();
+    let expected: BTreeSet<_> = attempts.chain(pauses).chain(paused).chain(breakers).chain(core.groups.timers()).collect();
     let timers = core.timers.iter().copied().filter(|(_, key)| !matches!(key, TimerKey::Deadline(_)));
     expected == timers.collect() && core.timers.first().is_none_or(|&(at, _)| at > core.now)
 }
@@ -373,13 +387,15 @@ fn free_workers_are_those_with_room(_: &Ledger, core: &Scheduler) -> bool {
         .workers
         .iter()
         .filter(|(id, worker)| {
-            worker.is_willing() && worker.held.len() < worker.credits as usize && core.reserved != Some(**id)
+            core.is_willing(worker) && worker.held.len() < worker.credits as usize && core.reserved != Some(**id)
         })
         .map(|(&id, worker)| (worker.load_permille(), id))
         .collect();
     let slots: u64 =
-        core.workers.values().filter(|worker| !worker.draining).map(|worker| u64::from(worker.slots)).sum();
-    expected == core.free && slots == core.slots
+        core.workers.values().filter(|worker| !worker.draining).map(|worker| u64::from(worker.facts.slots)).sum();
+    let mut census = Census::default();
+    core.workers.values().for_each(|worker| census.add(Census::of(worker)));
+    expected == core.free && slots == core.slots && census == core.census
 }
 
 /// The sets of ready jobs and of quarantines are what a look at every job gives.
@@ -387,7 +403,7 @@ fn ready_jobs_are_those_with_something_to_lease(_: &Ledger, core: &Scheduler) ->
     let priority = |job: &Job| Reverse(job.plan.priority);
     let order = |job: &Job| (priority(job), job.leased);
     let ready: BTreeSet<_> =
-        core.jobs.iter().filter(|(_, job)| job.is_ready()).map(|(&id, job)| (order(job), id)).collect();
+        core.jobs.iter().filter(|(_, job)| job.is_ready() && !core.groups.waits(job.group)).map(|(&id, job)| (order(job), id)).collect();
     let quarantines: BTreeSet<_> =
         core.jobs.iter().filter(|(_, job)| !job.quarantined.is_empty()).map(|(&id, job)| (priority(job), id)).collect();
     ready == core.ready && quarantines == core.quarantines
@@ -494,4 +510,76 @@ fn uncut_rows_are_all_others(ledger: &Ledger, core: &Scheduler) -> bool {
         let open: u64 = job.shards.values().map(|shard| shard.rows).sum();
         job.uncut_rows() + done + open == job.rows_known
     })
+}
+
+/// In no stretch of time does a group get more than its rate, one bucket and one shard.
+fn group_stays_within_its_rate(ledger: &Ledger, effect: &Effect) -> bool {
+    let Effect::LeaseShard { rows, .. } = effect else { return true };
+    let group = job(ledger, effect).and_then(|job| job.plan.group.as_ref());
+    let Some(seen) = group.and_then(|group| ledger.groups.get(group)) else { return true };
+    let Some(rows_per_s) = seen.rows_per_s else { return true };
+    let shard_rows = seen.shard_rows_max.max(*rows);
+    seen.excess_with(ledger.now, *rows) <= (rows_per_s.max(1) + shard_rows) * 1_000
+}
+
+/// An open breaker lets nothing through.
+fn worker_in_quarantine_gets_nothing(ledger: &Ledger, core: &Scheduler) -> bool {
+    let is_open = |worker: &WorkerId| core.workers.get(worker).is_some_and(|worker| worker.breaker.is_open());
+    !ledger.granted.iter().any(|(worker, _)| is_open(worker))
+}
+
+/// A half-open one lets one attempt through, and the next when that is over.
+fn worker_on_trial_has_one_probe(ledger: &Ledger, core: &Scheduler) -> bool {
+    core.workers.iter().all(|(id, worker)| match worker.breaker.standing {
+        Standing::HalfOpen { probe } => {
+            let granted: Vec<_> =
+                ledger.granted.iter().filter(|(to, _)| to == id).map(|(_, lease)| lease.attempt).collect();
+            let is_held = probe.is_none_or(|probe| worker.held.contains(&probe));
+            is_held && (granted.is_empty() || granted == Vec::from_iter(probe))
+        }
+        _ => true,
+    })
+}
+
+/// The newest connection of each node.
+fn newest(ledger: &Ledger) -> BTreeMap<&NodeId, WorkerId> {
+    ledger.workers.iter().map(|(&id, seen)| (&seen.facts.node, id)).collect()
+}
+
+/// Whoever fails, time and again, what others can do is not left closed.
+fn worker_that_keeps_failing_is_in_quarantine(ledger: &Ledger, core: &Scheduler) -> bool {
+    let guilty = |node| ledger.nodes.get(node).map_or(0, |seen| seen.guilty.len());
+    newest(ledger).iter().all(|(node, id)| {
+        guilty(*node) < ledger.config.breaker_failures as usize || !core.workers[id].breaker.is_closed()
+    })
+}
+
+/// Nobody gets there with less against it than it takes.
+fn quarantine_has_a_reason(ledger: &Ledger, core: &Scheduler) -> bool {
+    let troubles = |node| ledger.nodes.get(node).map_or(0, |seen| seen.troubles);
+    newest(ledger).iter().all(|(node, id)| {
+        core.workers[id].breaker.is_closed() || troubles(*node) >= u64::from(ledger.breaker_failures_min)
+    })
+}
+
+/// Of the workers that are there, not all are in quarantine.
+fn somebody_may_always_work(_: &Ledger, core: &Scheduler) -> bool {
+    let mut present = core.workers.values().filter(|worker| !worker.draining && !worker.suspect).peekable();
+    present.peek().is_none() || present.any(|worker| !worker.breaker.is_open())
+}
+
+/// A worker beyond a threshold of pressure gets nothing, unless all are.
+fn worker_under_pressure_gets_nothing_while_another_is_fit(ledger: &Ledger, core: &Scheduler) -> bool {
+    let strained = |id: &WorkerId| {
+        ledger.workers.get(id).is_some_and(|seen| {
+            let (host, max) = (seen.host, ledger.config.pressure);
+            host.cpu_pressure > max.cpu_max
+                || host.memory_pressure > max.memory_max
+                || host.memory_available_bytes.is_some_and(|bytes| bytes < max.memory_available_min_bytes)
+        })
+    };
+    let is_fit = |(id, worker): (&WorkerId, &Worker)| {
+        !worker.draining && !worker.suspect && worker.breaker.is_closed() && !strained(id)
+    };
+    !ledger.granted.iter().any(|(id, _)| strained(id)) || !core.workers.iter().any(is_fit)
 }
