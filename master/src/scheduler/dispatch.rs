@@ -57,7 +57,7 @@ impl Scheduler {
                 self.reserve_worker(worker);
                 return;
             }
-            self.reserved = None;
+            self.release_reserved();
             if let Some(state) = self.jobs.get_mut(&job) {
                 state.quarantined.remove(&first_row);
                 if state.quarantined.is_empty() {
