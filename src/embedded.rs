@@ -9,7 +9,8 @@ use quipu_master::jobs::opening::{JobOpener, ResultPlace};
 use quipu_master::service::{Master, MasterService};
 use quipu_master::store::{Opened, StoreError};
 use quipu_master::tree::MasterTree;
-use quipu_shared::config::{LimitsConfig, TierChoice};
+use quipu_shared::access::Namespace;
+use quipu_shared::config::{LimitsConfig, NamespaceQuota, TierChoice};
 use quipu_shared::ids::{Generation, NodeId, Role, WorkerId};
 use quipu_shared::service::JobService;
 use quipu_shared::wire::WorkerCommand;
@@ -17,6 +18,7 @@ use quipu_worker::agent::AgentMessage;
 use quipu_worker::core::WorkerIdentity;
 use quipu_worker::tree::{WorkerTree, WorkerTreeArgs};
 use ractor::ActorRef;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -58,7 +60,7 @@ impl Embedded {
             slots => slots,
         };
         let active_max = limits.jobs_active_max;
-        let limits = Arc::new(admission(limits, true));
+        let limits = Arc::new(admission(limits, &BTreeMap::new(), true));
         let jobs = Arc::new(JobTable::new(u64::MAX, true));
         let table = Arc::clone(&jobs);
         let store = Opened::in_memory().start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?;
@@ -99,6 +101,7 @@ impl Embedded {
             jobs,
             nodes,
             opener,
+            tokens: Arc::default(),
             disk: DiskWatch::default(),
         });
         Ok(Self { master, worker, service, introducer })
@@ -118,12 +121,18 @@ impl Embedded {
 }
 
 /// What is admitted under these limits.
-pub fn admission(limits: &LimitsConfig, shared_paths: bool) -> Admission {
+pub fn admission(
+    limits: &LimitsConfig,
+    namespaces: &BTreeMap<Namespace, NamespaceQuota>,
+    shared_paths: bool,
+) -> Admission {
     Admission {
         formula: limits.formula.clone(),
         jobs_pending_max: limits.jobs_pending_max,
         pending_bytes_max: limits.pending_bytes_max,
         dependents_max: limits.dependents_max,
+        namespaces_max: limits.namespaces_max,
+        namespaces: namespaces.clone(),
         formulas_per_job_max: limits.formulas_per_job_max,
         rows_max: limits.rows_max,
         shared_paths,

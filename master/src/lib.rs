@@ -4,6 +4,7 @@
 //! [`store`] (the job log), [`dispatcher`] (the actor around the core), [`tree`] (supervision), [`nodes`] and [`service`] (what clients see),
 //! [`http`].
 
+pub mod access;
 pub mod disk;
 pub mod dispatcher;
 pub mod http;

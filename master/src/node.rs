@@ -1,5 +1,7 @@
 //! A master as a node of a cluster: gossip makes it known, the link carries leases, HTTP serves clients.
 
+use crate::access;
+use crate::access::audit::AuditLog;
 use crate::disk::DiskWatch;
 use crate::dispatcher::peers::WorkerLink;
 use crate::dispatcher::{DispatcherArgs, DispatcherMessage};
@@ -38,8 +40,14 @@ pub struct MasterNodeConfig {
     pub link: LinkConfig,
     /// Where it listens for workers; port 0 picks a free one.
     pub rpc: SocketAddr,
-    /// How it serves clients.
+    /// How it serves clients. The tokens of its store and the audit log are filled in.
     pub http: HttpConfig,
+    /// Tokens of the HTTP API.
+    pub tokens_max: usize,
+    /// Requests a second of a token that has no rate of its own.
+    pub token_requests_per_s_max: u32,
+    /// Bytes of the audit log's file before the next one is begun.
+    pub audit_bytes_max: u64,
     /// Tunables of the scheduler.
     pub scheduler: SchedulerConfig,
     /// What is admitted.
@@ -107,6 +115,10 @@ impl MasterNode {
         let layout = Layout::new(&config.data_dir);
         let uploads = Uploads::open(layout.uploads(), config.upload_bytes_max)
             .map_err(|error| StoreError::io("open the folder of uploads", layout.uploads(), error))?;
+        let tokens = Arc::new(access::tokens::of_store(&*store, config.tokens_max, config.token_requests_per_s_max)?);
+        let audit = AuditLog::open(&layout.audit(), config.audit_bytes_max)
+            .map_err(|error| StoreError::io("open the audit log", layout.audit(), error))?;
+        (config.http.token_table, config.http.audit) = (Arc::clone(&tokens), Some(audit));
         let opener = JobOpener {
             store,
             admission: Arc::new(config.admission),
@@ -131,6 +143,7 @@ impl MasterNode {
             jobs,
             nodes: Arc::clone(&nodes),
             opener,
+            tokens,
             disk: DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes),
         });
         let service = Arc::new(Master(service));

@@ -1,5 +1,6 @@
 //! The master as a service: the one way in for clients, within the process and over HTTP.
 
+use crate::access::tokens::TokenTable;
 use crate::dispatcher::DispatcherMessage;
 use crate::jobs::admission::{Admission, Admitted};
 use crate::jobs::entry::{JobEntry, JobTable};
@@ -14,13 +15,15 @@ use crate::store::sequencer::unix_ms;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
     SubmitRequest, Upload,
 };
 use quipu_shared::spec::{JobKind, JobSpec, ScheduleSpec, TableInput};
 use ractor::ActorRef;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -44,6 +47,8 @@ pub struct MasterService {
     pub nodes: Arc<NodeTable>,
     /// The job log, what is admitted, and where uploads and results are.
     pub opener: JobOpener,
+    /// Who may ask.
+    pub tokens: Arc<TokenTable>,
     /// Whether the disk has room.
     pub disk: crate::disk::DiskWatch,
 }
@@ -88,14 +93,22 @@ impl MasterService {
     }
 
     /// Checks a request and makes the command that accepts it.
-    fn prepare(&self, request: SubmitRequest, retry_of: Option<JobId>) -> Result<(Command, Admitted), ServiceError> {
+    fn prepare(
+        &self,
+        mut request: SubmitRequest,
+        retry_of: Option<JobId>,
+    ) -> Result<(Command, Admitted), ServiceError> {
+        self.admission().narrow(&mut request.spec);
         let admitted = self.admission().admit(&request.spec)?;
         if let JobKind::Map { input: input @ TableInput::Uploaded { .. }, .. } = &request.spec.kind {
             self.opener.table_path(input)?;
         }
         let mut new = new_job(&request.spec, &admitted, unix_ms(), self.admission().dependents_max)?;
         new.facts.traceparent = request.traceparent;
-        new.facts.idempotency_key = request.idempotency_key;
+        // Keys of one namespace say nothing to another.
+        let namespace = &request.spec.queue.namespace;
+        new.facts.idempotency_key =
+            request.idempotency_key.map(|key| if namespace.is_default() { key } else { format!("{namespace}/{key}") });
         new.facts.retry_of = retry_of;
         if !self.store().is_durable() {
             new.spec = Bytes::new();
@@ -110,7 +123,11 @@ impl MasterService {
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
         self.disk.check()?;
         self.store().check_room().map_err(store_error)?;
-        self.admission().check_room(&self.jobs, requests.len())?;
+        let mut more = BTreeMap::new();
+        for (request, _) in &requests {
+            *more.entry(request.spec.queue.namespace.clone()).or_default() += 1;
+        }
+        self.admission().check_room(&self.jobs, &more)?;
         let prepared: Vec<_> = if requests.len() <= PREPARED_AT_ONCE_MAX {
             requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of)).collect()
         } else {
@@ -167,7 +184,9 @@ impl MasterService {
         };
         loop {
             let chunk: Vec<JobId> = self.jobs.index(|index| {
-                let ids = index.after(after, query.newest_first).filter(|(_, state)| may_be(*state));
+                let ids = index
+                    .after(after, query.newest_first, query.namespace.as_ref())
+                    .filter(|(_, state)| may_be(*state));
                 ids.map(|(job, _)| job).take(LIST_CHUNK.max(query.limit)).collect()
             });
             let Some(last) = chunk.last() else { return Ok(found) };
@@ -374,6 +393,18 @@ impl JobService for Master {
         change: ScheduleChange,
     ) -> Result<ScheduleView, ServiceError> {
         self.0.change_schedule(schedule, change).await
+    }
+
+    async fn add_token(&self, token: NewToken) -> Result<IssuedToken, ServiceError> {
+        self.0.tokens.issue(self.0.store(), token).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, ServiceError> {
+        Ok(self.0.tokens.all())
+    }
+
+    async fn revoke_token(&self, token: TokenId) -> Result<(), ServiceError> {
+        self.0.tokens.revoke(self.0.store(), token).await
     }
 }
 

@@ -16,6 +16,12 @@ pub const SCHEDULES_PATH: &str = "/v1/schedules";
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
 pub const NODES_PATH: &str = "/v1/nodes";
+/// Tokens: `GET` lists, `POST` makes one, `DELETE` of one revokes it.
+pub const TOKENS_PATH: &str = "/v1/tokens";
+/// Browsers: `GET` gives the form, `POST` opens a session.
+pub const LOGIN_PATH: &str = "/login";
+/// Browsers: `POST` ends the session.
+pub const LOGOUT_PATH: &str = "/logout";
 /// Versions of the product, its protocol and its numerics.
 pub const VERSION_PATH: &str = "/v1/version";
 /// Answers while the process runs; needs no token.
@@ -38,6 +44,13 @@ pub const PAGE_JOBS_DEFAULT: usize = 100;
 pub const PAGE_JOBS_MAX: usize = 1000;
 /// Bytes of an idempotency key at most; it is kept with its job for as long as that.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+
+/// Every token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// By id.
+    pub tokens: Vec<crate::access::TokenView>,
+}
 
 /// A page of jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -23,6 +23,8 @@ number_id! {
     JobId(u64),
     /// A schedule, numbered from 1 by the master that accepted it.
     ScheduleId(u64),
+    /// A token of the HTTP API, numbered from 1 by the master that made it.
+    TokenId(u64),
     /// A shard of a job, numbered from 0 in row order.
     ShardId(u64),
     /// An attempt at a shard; never repeats within an epoch.

@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
 //! [`math`], [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
-//! and worker say to each other), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`trust`], [`membership`], [`link`], [`config`],
+//! and worker say to each other), [`access`] (who may ask), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`trust`], [`membership`], [`link`], [`config`],
 //! [`telemetry`], [`host`].
 
+pub mod access;
 pub mod api;
 pub mod block;
 pub mod calendar;

@@ -3,8 +3,9 @@
 //! The master implements it; the HTTP API serves it; the HTTP client implements it again. So a command does not know
 //! whether its cluster is embedded.
 
+use crate::access::{IssuedToken, Namespace, NewToken, TokenView};
 use crate::block::RowError;
-use crate::ids::{JobId, NodeId, Role, ScheduleId};
+use crate::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use crate::spec::{Dependency, JobSpec, ResultFormat, ScheduleSpec};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -78,6 +79,12 @@ pub trait JobService: Send + Sync + 'static {
     /// Pauses, resumes or removes a schedule; jobs that it has submitted stay. Gives it as it is (or was) then.
     async fn change_schedule(&self, schedule: ScheduleId, change: ScheduleChange)
     -> Result<ScheduleView, ServiceError>;
+    /// Makes a token, of which only a digest is kept.
+    async fn add_token(&self, token: NewToken) -> Result<IssuedToken, ServiceError>;
+    /// Every token, by id.
+    async fn tokens(&self) -> Result<Vec<TokenView>, ServiceError>;
+    /// Makes a token worth nothing, at once.
+    async fn revoke_token(&self, token: TokenId) -> Result<(), ServiceError>;
 }
 
 /// Which jobs, in which order. The default is all of them, oldest first.
@@ -95,6 +102,8 @@ pub struct JobQuery {
     pub labels: BTreeMap<String, String>,
     /// Only jobs of this name.
     pub name: Option<String>,
+    /// Only jobs of this namespace.
+    pub namespace: Option<Namespace>,
 }
 
 /// What is done to a schedule.
@@ -280,6 +289,9 @@ pub struct JobView {
     pub kind: String,
     /// The name given with it.
     pub name: Option<String>,
+    /// The namespace that it belongs to.
+    #[serde(default)]
+    pub namespace: Namespace,
     /// The form of its results: [`JobSpec::result_format`].
     pub format: ResultFormat,
     /// Where it stands.

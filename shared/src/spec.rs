@@ -2,6 +2,7 @@
 //!
 //! A spec is plain data: it travels in requests, on the link and (later) in the job log.
 
+use crate::access::Namespace;
 use crate::ids::JobId;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,8 @@ pub struct JobSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
+    /// The part of the cluster that the job belongs to; a client whose token is kept to one need not name it.
+    pub namespace: Namespace,
     /// Pairs for people and for selecting jobs; at most 16, of at most 128 bytes each.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Jobs of a higher priority are served first, jobs of one priority get equal shares; -100 to 100.
@@ -277,7 +280,7 @@ pub struct SymbolPolicy {
 }
 
 /// Sets of functions that a formula may call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FunctionSet {
     /// No function at all.

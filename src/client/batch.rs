@@ -23,6 +23,7 @@ pub(super) async fn submit(client: &HttpClient, mut requests: Vec<SubmitRequest>
     // With its key in place before the first try, a request that is sent again makes no second job.
     for request in &mut requests {
         request.idempotency_key = Some(chosen(request.idempotency_key.take())?);
+        client.place(&mut request.spec.queue.namespace);
     }
     for request in requests {
         let before = body.len();

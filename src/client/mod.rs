@@ -21,11 +21,13 @@ use bytes::{Bytes, BytesMut};
 use failure::{FOREIGN_ANSWER, Failure, answered, fault};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use quipu_shared::access::{IssuedToken, Namespace, NewToken, TokenView};
 use quipu_shared::api::{
     Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
-    ScheduleList, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH, VersionView, check_idempotency_key, is_traceparent,
+    ScheduleList, TOKENS_PATH, TRACEPARENT_HEADER, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
+    check_idempotency_key, is_traceparent,
 };
-use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
     Upload,
@@ -40,7 +42,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a JSON answer at most: a page of a thousand jobs with their row errors is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -65,6 +67,8 @@ pub struct ClientConfig {
     pub ca_pem: Option<Vec<u8>>,
     /// How long to wait, and how often to try.
     pub timeouts: ClientTimeouts,
+    /// The namespace of what is submitted and listed, where that does not say so itself.
+    pub namespace: Option<Namespace>,
     /// Is told when the master is waited for.
     pub on_away: Option<OnAway>,
 }
@@ -84,7 +88,14 @@ impl fmt::Debug for ClientConfig {
 impl ClientConfig {
     /// A configuration with the system's authorities and the default timeouts.
     pub fn new(url: impl Into<String>, token: Option<String>) -> Self {
-        Self { url: url.into(), token, ca_pem: None, timeouts: ClientTimeouts::default(), on_away: None }
+        Self {
+            url: url.into(),
+            token,
+            ca_pem: None,
+            timeouts: ClientTimeouts::default(),
+            namespace: None,
+            on_away: None,
+        }
     }
 }
 
@@ -137,6 +148,7 @@ pub struct HttpClient {
     /// Ends with a slash.
     base: Url,
     timeouts: ClientTimeouts,
+    namespace: Option<Namespace>,
     /// Whether a master has answered.
     reached: Arc<AtomicBool>,
     on_away: Option<OnAway>,
@@ -153,7 +165,7 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// Prepares a client; nothing is sent yet. Errors are [`ErrorKind::Usage`] and name what is wrong in `config`.
     pub fn new(config: ClientConfig) -> Result<Self, ServiceError> {
-        let ClientConfig { url, mut token, ca_pem, timeouts, on_away } = config;
+        let ClientConfig { url, mut token, ca_pem, timeouts, namespace, on_away } = config;
         let base = parse_url(&url)?;
         let headers = token.as_deref().map(bearer).transpose();
         token.zeroize();
@@ -184,7 +196,7 @@ impl HttpClient {
             let message = format!("prepare to call {base}: {}", failure::root_cause(&error));
             fault(ErrorKind::Usage, "bad_client", message)
         })?;
-        Ok(Self { http, base, timeouts, reached: Arc::default(), on_away, following: false })
+        Ok(Self { http, base, timeouts, namespace, reached: Arc::default(), on_away, following: false })
     }
 
     /// Where the cluster is.
@@ -203,6 +215,13 @@ impl HttpClient {
         url.set_path(&format!("{}{}", self.base.path(), path.trim_start_matches('/')));
         url.set_query(query);
         self.http.request(method, url)
+    }
+
+    /// Puts something new into the namespace of this client.
+    fn place(&self, namespace: &mut Namespace) {
+        if let Some(own) = self.namespace.as_ref().filter(|_| namespace.is_default()) {
+            *namespace = own.clone();
+        }
     }
 
     /// The same client for what follows a job.
@@ -362,7 +381,8 @@ async fn read_answer(base: &Url, response: Response) -> Result<Bytes, ServiceErr
 #[async_trait]
 impl JobService for HttpClient {
     async fn submit(&self, request: SubmitRequest) -> Result<JobId, ServiceError> {
-        let SubmitRequest { spec, traceparent, idempotency_key } = request;
+        let SubmitRequest { mut spec, traceparent, idempotency_key } = request;
+        self.place(&mut spec.queue.namespace);
         let key = chosen(idempotency_key)?;
         let body = json("job's spec", &spec)?;
         let traceparent = traceparent.filter(|text| is_traceparent(text));
@@ -385,7 +405,8 @@ impl JobService for HttpClient {
         self.get(&format!("{JOBS_PATH}/{job}")).await
     }
 
-    async fn jobs(&self, query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+    async fn jobs(&self, mut query: JobQuery) -> Result<Vec<JobView>, ServiceError> {
+        query.namespace = query.namespace.or_else(|| self.namespace.clone());
         let (mut after, limit) = (query.after, query.limit);
         let mut jobs = Vec::new();
         while jobs.len() < limit {
@@ -475,9 +496,10 @@ impl JobService for HttpClient {
 
     async fn add_schedule(
         &self,
-        spec: ScheduleSpec,
+        mut spec: ScheduleSpec,
         idempotency_key: Option<String>,
     ) -> Result<ScheduleView, ServiceError> {
+        self.place(&mut spec.job.queue.namespace);
         let key = chosen(idempotency_key)?;
         let body = json("schedule", &spec)?;
         let make = || {
@@ -503,6 +525,27 @@ impl JobService for HttpClient {
         };
         let path = format!("{SCHEDULES_PATH}/{schedule}{action}");
         self.ask(|| self.request(method.clone(), &path), Busy::Wait).await
+    }
+
+    /// One try: a second one might make a second token.
+    async fn add_token(&self, token: NewToken) -> Result<IssuedToken, ServiceError> {
+        let request = self.request(Method::POST, TOKENS_PATH).header(CONTENT_TYPE, "application/json");
+        let sent = self.send_once(request.body(json("token", &token)?)).await.map_err(|failure| failure.error)?;
+        let body = Zeroizing::new(read_answer(&self.base, answered(&self.base, sent).await?).await?.to_vec());
+        serde_json::from_slice(&body).map_err(|_| {
+            // What does not read may hold the token's text.
+            let message = format!("the answer of {} does not read as a token", self.base);
+            fault(ErrorKind::Internal, "bad_answer", message)
+        })
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, ServiceError> {
+        Ok(self.get::<TokenList>(TOKENS_PATH).await?.tokens)
+    }
+
+    async fn revoke_token(&self, token: TokenId) -> Result<(), ServiceError> {
+        let path = format!("{TOKENS_PATH}/{token}");
+        self.send(|| self.request(Method::DELETE, &path), Busy::Wait).await.map(drop)
     }
 }
 
@@ -546,6 +589,9 @@ fn list_path(query: &JobQuery, limit: usize) -> String {
     }
     if let Some(name) = &query.name {
         path.push_str(&format!("&name={}", encoded(name)));
+    }
+    if let Some(namespace) = &query.namespace {
+        path.push_str(&format!("&namespace={namespace}"));
     }
     path
 }

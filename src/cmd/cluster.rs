@@ -19,6 +19,7 @@ pub(crate) async fn open(settings: &Config, ui: Ui) -> Result<Cluster, Failure> 
         Some(url) => {
             let mut config = ClientConfig::new(url, None);
             trust(settings, &mut config)?;
+            config.namespace.clone_from(&settings.client.namespace);
             let told = AtomicBool::new(ui.quiet);
             config.on_away = Some(Arc::new(move |job_goes_on| {
                 if !told.swap(true, Ordering::Relaxed) {

@@ -14,7 +14,7 @@ use quipu_shared::link::LinkConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -135,8 +135,11 @@ impl MasterArgs {
             link: LinkConfig::new(parts.trust),
             rpc: config.master.rpc,
             http,
+            tokens_max: config.limits.tokens_max,
+            token_requests_per_s_max: config.limits.token_requests_per_s_max,
+            audit_bytes_max: config.limits.audit_bytes_max,
             scheduler: scheduler(&config.scheduler),
-            admission: admission(&config.limits, false),
+            admission: admission(&config.limits, &config.namespaces, false),
             data_dir: data_dir.unwrap_or_default(),
             upload_bytes_max: config.limits.upload_bytes_max,
             job_spool_bytes_max: config.limits.job_spool_bytes_max,
@@ -181,6 +184,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         requests_in_flight_max: limits.requests_in_flight_max,
         requests_per_client_max: limits.requests_per_client_max,
         batch_jobs_max: limits.batch_jobs_max,
+        sessions_max: limits.sessions_max,
+        session_idle: Duration::from_millis(limits.session_idle_ms),
         ..HttpLimits::default()
     }
 }

@@ -32,6 +32,7 @@ mod store;
 mod submit;
 mod submit_many;
 mod sweep;
+mod token;
 mod up;
 mod worker;
 
@@ -39,6 +40,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::output::progress::{Progress, ProgressMode};
 use clap::{CommandFactory, Parser, Subcommand};
 use quipu::Cluster;
+use quipu_shared::access::Namespace;
 use quipu_shared::config::{Config, Loaded, LogFormat, Overrides, Surroundings};
 use quipu_shared::service::JobService;
 use quipu_shared::telemetry::{self, TraceParent};
@@ -109,6 +111,10 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 
+    /// Namespace of what is submitted and listed [env: QUIPU_NAMESPACE]
+    #[arg(long, global = true, value_name = "NAME")]
+    namespace: Option<Namespace>,
+
     /// Executors of the cluster inside this process, or of a worker; 0 is one a core [env: QUIPU_SLOTS] [default: 0]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
     slots: Option<u32>,
@@ -157,6 +163,7 @@ impl Globals {
             .set("--secret-file", "cluster.secret_file", self.secret_file.as_ref())
             .set("--token-file", "client.token_file", self.token_file.as_ref())
             .set("--ca-file", "client.ca_file", self.ca_file.as_ref())
+            .set("--namespace", "client.namespace", self.namespace.as_ref())
             .set("--slots", "worker.slots", self.slots)
             .set("--log-level", "log.level", self.log_level.as_ref())
             .set("--log-format", "log.format", format)
@@ -238,6 +245,9 @@ enum Command {
     /// Make the cluster's secret, and what clients need of it
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Make, list and revoke tokens of a cluster
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -261,6 +271,7 @@ impl Command {
             Self::Store(command) => command.run(context),
             Self::Config(command) => command.run(context),
             Self::Secret(command) => command.run(context.config()),
+            Self::Token(command) => command.run(context).await,
             Self::Completions(args) => args.run(&mut Cli::command()),
         }
     }

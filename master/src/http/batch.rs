@@ -1,12 +1,14 @@
 //! Many jobs in one request: a line each, and one wait for the disk for all of them.
 
-use super::ApiState;
 use super::body::{parse_json_line, read_body, require_media_type};
 use super::refusal::Refusal;
+use super::{ApiState, callers};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use quipu_shared::access::Caller;
 use quipu_shared::api::{BatchLine, NDJSON_MEDIA_TYPE, check_idempotency_key, is_traceparent};
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, ServiceError, SubmitRequest};
@@ -18,7 +20,12 @@ const LINES_BETWEEN_YIELDS: usize = 256;
 const ANSWER_BYTES: usize = 16;
 
 /// Takes lines of requests; answers a line each, in their order. A line that can't be used fails alone.
-pub(super) async fn submit(State(api): ApiState, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn submit(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     require_media_type(&headers, NDJSON_MEDIA_TYPE, "not_ndjson")?;
     let body = read_body(&api, &headers, body).await?;
     let max = api.limits.batch_jobs_max;
@@ -31,7 +38,7 @@ pub(super) async fn submit(State(api): ApiState, headers: HeaderMap, body: Body)
     // Where there is a request, its answer will stand.
     let mut refused: Vec<Option<ServiceError>> = Vec::with_capacity(count);
     for (number, line) in lines(&body) {
-        match parse(line, number) {
+        match parse(&caller, line, number) {
             Ok(request) => {
                 requests.push(request);
                 refused.push(None);
@@ -66,8 +73,9 @@ fn lines(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     lines.map(|(index, line)| (index + 1, line.trim_ascii())).filter(|(_, line)| !line.is_empty())
 }
 
-fn parse(line: &[u8], number: usize) -> Result<SubmitRequest, ServiceError> {
+fn parse(caller: &Caller, line: &[u8], number: usize) -> Result<SubmitRequest, ServiceError> {
     let mut request: SubmitRequest = parse_json_line(line, number).map_err(Refusal::into_error)?;
+    callers::place(caller, &mut request.spec.queue.namespace).map_err(Refusal::into_error)?;
     if let Some(key) = &request.idempotency_key {
         check_idempotency_key(key)
             .map_err(|error| ServiceError { message: format!("line {number}: {}", error.message), ..error })?;

@@ -1,14 +1,16 @@
-//! Which requests get in: Host, Origin, token, and how many at a time.
+//! Which requests get in: Host, Origin, token and role, and how many at a time. What is changed or refused is audited.
 
+use super::policy::{Need, is_audited, need};
 use super::refusal::Refusal;
-use super::{Api, ApiState};
+use super::{Api, ApiState, callers, sessions};
+use crate::access::audit::AuditEntry;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use quipu_shared::api::{HEALTH_PATH, READY_PATH};
+use quipu_shared::access::{AccessRole, Caller};
 use quipu_shared::service::ErrorKind;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,28 +21,78 @@ use std::time::Instant;
 /// Seconds after which to try again when too many requests or streams are open: most requests take milliseconds.
 pub(super) const BUSY_RETRY_AFTER_S: u64 = 1;
 
+/// Characters of a path that the audit log has of it.
+const AUDITED_PATH_CHARS_MAX: usize = 256;
+
 /// The address on which a connection came in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalIp(pub(super) Option<IpAddr>);
 
-pub(super) async fn guard(State(api): ApiState, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match admit(&api, &request) {
-        Ok(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            // The panic's message is on stderr already; it may name things that are not the client's business.
-            Err(_) => Refusal::new(ErrorKind::Internal, "panic", "the request hit a defect; the master's log has more")
-                .into_response(),
-        },
-        Err(refusal) => refusal.into_response(),
+    let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
+    let wants_page = method == Method::GET && accepts_html(request.headers());
+    let (admitted, mut response) = match admit(&api, &request) {
+        Ok(admitted) => {
+            if let Some(caller) = &admitted.caller {
+                request.extensions_mut().insert(caller.clone());
+            }
+            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+                Ok(response) => (Some(admitted), response),
+                Err(_) => {
+                    // The panic's message is on stderr already; it may name things that are not the client's business.
+                    let message = "the request hit a defect; the master's log has more";
+                    (Some(admitted), Refusal::new(ErrorKind::Internal, "panic", message).into_response())
+                }
+            }
+        }
+        Err(refusal) => (None, refuse(refusal, wants_page)),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let caller = admitted.as_ref().and_then(|admitted| admitted.caller.as_ref());
+    if let Some(entry) = audited(&api, caller, &method, &path, &response)
+        && let Some(log) = &api.audit
+    {
+        log.write(AuditEntry { peer, ..entry }).await;
+    }
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed_ms, "request answered");
     response
+}
+
+/// A refusal, as a page where a browser asks for one and has not logged in.
+fn refuse(refusal: Refusal, wants_page: bool) -> Response {
+    let response = refusal.into_response();
+    if wants_page && response.status() == StatusCode::UNAUTHORIZED {
+        return (StatusCode::UNAUTHORIZED, sessions::page(None)).into_response();
+    }
+    response
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|text| text.split(',')).any(|range| range.trim().starts_with("text/html"))
+}
+
+/// What is written down of a request: who changed something, or was refused; of the latter no more than somebody could
+/// read.
+fn audited(api: &Api, caller: Option<&Caller>, method: &Method, path: &str, response: &Response) -> Option<AuditEntry> {
+    let status = response.status();
+    let written = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => api.refusals_audited.check().is_ok(),
+        _ => caller.is_some() && is_audited(method, path),
+    };
+    if !written {
+        return None;
+    }
+    let path: String = path.chars().take(AUDITED_PATH_CHARS_MAX).collect();
+    let mut entry = AuditEntry::new(caller, method.as_str(), &path, status.as_u16());
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    entry.location = location.map(ToOwned::to_owned);
+    Some(entry)
 }
 
 /// The address that a connection comes from.
@@ -100,8 +152,15 @@ struct Place<'a> {
     _client: Option<ClientPlace<'a>>,
 }
 
-/// Lets a request in, with its place among those in flight (probes need none).
-fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refusal> {
+/// A request that is let in.
+struct Admitted<'a> {
+    /// Who asks, where that matters.
+    caller: Option<Caller>,
+    /// Its place among those in flight; probes need none.
+    _place: Option<Place<'a>>,
+}
+
+fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
     let local = request.extensions().get::<LocalIp>().and_then(|ip| ip.0);
     let host = request_host(request)?;
     if !host_allowed(&host, local, &api.allowed_hosts) {
@@ -112,12 +171,35 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refus
         return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
     }
     check_origin(request.headers(), &host)?;
-    if matches!(request.uri().path(), HEALTH_PATH | READY_PATH) {
-        return Ok(None);
+    let caller = match need(request.method(), request.uri().path()) {
+        Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
+        Need::Place => None,
+        Need::Role(role) => {
+            let caller = callers::authenticate(api, request.method(), request.headers())?;
+            check_role(&caller, role)?;
+            Some(caller)
+        }
+    };
+    let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
+    Ok(Admitted { caller, _place: Some(take_place(api, peer)?) })
+}
+
+fn check_role(caller: &Caller, role: AccessRole) -> Result<(), Refusal> {
+    if caller.role < role {
+        let message = format!("the token {:?} has the role {}, and this takes {role}", caller.name, caller.role);
+        return Err(Refusal::new(ErrorKind::Forbidden, "role", message));
     }
-    check_token(api, request.headers())?;
+    if let (AccessRole::Operate, Some(namespace)) = (role, &caller.namespace) {
+        let message =
+            format!("the token {:?} is kept to namespace {namespace}, and this concerns all of them", caller.name);
+        return Err(Refusal::new(ErrorKind::Forbidden, "other_namespace", message));
+    }
+    Ok(())
+}
+
+fn take_place(api: &Api, peer: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
     let max = api.limits.requests_per_client_max;
-    let client = match request.extensions().get::<PeerIp>().map(|peer| api.clients.enter(peer.0, max)) {
+    let client = match peer.map(|peer| api.clients.enter(peer, max)) {
         Some(None) => {
             let message =
                 format!("{max} requests of this client are in flight already (limits.requests_per_client_max)");
@@ -128,7 +210,7 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Option<Place<'a>>, Refus
         place => place.flatten(),
     };
     match api.in_flight.try_acquire() {
-        Ok(total) => Ok(Some(Place { _total: total, _client: client })),
+        Ok(total) => Ok(Place { _total: total, _client: client }),
         Err(_) => Err(Refusal::new(
             ErrorKind::Busy,
             "too_many_requests",
@@ -182,23 +264,6 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Refusal> {
     }
     let message = format!("requests from the origin {origin:?} are not allowed, only from this host's own pages");
     Err(Refusal::new(ErrorKind::Forbidden, "origin_not_allowed", message))
-}
-
-/// Neither the token nor a part of it may reach the error.
-fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), Refusal> {
-    let refuse = |code, message: &str| Err(Refusal::new(ErrorKind::Unauthenticated, code, message));
-    let Some(value) = single(headers, &header::AUTHORIZATION)? else {
-        return refuse("no_token", "there is no bearer token; `quipu secret token` prints the cluster's");
-    };
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            if (api.tokens)(token.trim()) {
-                return Ok(());
-            }
-            refuse("wrong_token", "the bearer token is not one of this cluster's; `quipu secret token` prints them")
-        }
-        _ => refuse("no_token", "the Authorization header has no bearer token"),
-    }
 }
 
 /// The value of a header that may stand once.

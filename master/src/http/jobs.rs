@@ -1,15 +1,16 @@
 //! Jobs: submit, list, show, cancel, retry, explain, forget.
 
-use super::ApiState;
 use super::body::{parse_json, read_body, require_json};
 use super::guard::single;
 use super::refusal::Refusal;
-use axum::Json;
+use super::{ApiState, callers};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use quipu_shared::access::Caller;
 use quipu_shared::api::{
     Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, TRACEPARENT_HEADER,
     check_idempotency_key, is_traceparent,
@@ -18,15 +19,18 @@ use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, JobQuery, JobState, SubmitRequest};
 use quipu_shared::spec::JobSpec;
 
-pub(super) async fn submit(State(api): ApiState, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn submit(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     require_json(&headers)?;
     let idempotency_key = idempotency_key(&headers)?;
     let traceparent = single(&headers, &HeaderName::from_static(TRACEPARENT_HEADER))?.filter(|t| is_traceparent(t));
-    let request = SubmitRequest {
-        idempotency_key,
-        traceparent: traceparent.map(Into::into),
-        spec: parse_json::<JobSpec>(&read_body(&api, &headers, body).await?)?,
-    };
+    let mut spec: JobSpec = parse_json(&read_body(&api, &headers, body).await?)?;
+    callers::place(&caller, &mut spec.queue.namespace)?;
+    let request = SubmitRequest { idempotency_key, traceparent: traceparent.map(Into::into), spec };
     let job = api.service.submit(request).await?;
     accepted(&api, job).await
 }
@@ -55,9 +59,17 @@ pub(super) fn location(path: &str, id: u64) -> Result<HeaderValue, Refusal> {
 /// The members of a query in their order; some may stand more than once.
 pub(super) type ListQuery = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
-pub(super) async fn list(State(api): ApiState, query: ListQuery) -> Result<Json<JobPage>, Refusal> {
+pub(super) async fn list(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    query: ListQuery,
+) -> Result<Json<JobPage>, Refusal> {
     let Query(members) = query.map_err(|rejection| bad_query(rejection.body_text()))?;
-    let query = parse_query(&members)?;
+    let mut query = parse_query(&members)?;
+    match (&caller.namespace, &mut query.namespace) {
+        (_, Some(asked)) => callers::place(&caller, asked)?,
+        (own, asked) => *asked = own.clone(),
+    }
     let limit = query.limit;
     let jobs = api.service.jobs(query).await?;
     let next = if jobs.len() < limit { None } else { jobs.last().map(|job| job.id) };
@@ -68,7 +80,7 @@ fn parse_query(members: &[(String, String)]) -> Result<JobQuery, Refusal> {
     let mut query = JobQuery { limit: PAGE_JOBS_DEFAULT, ..JobQuery::default() };
     let mut once = Vec::new();
     for (name, value) in members {
-        if matches!(name.as_str(), "after" | "limit" | "order" | "name") {
+        if matches!(name.as_str(), "after" | "limit" | "order" | "name" | "namespace") {
             if once.contains(&name) {
                 return Err(bad_query(format!("`{name}` stands more than once in the query")));
             }
@@ -89,6 +101,9 @@ fn parse_query(members: &[(String, String)]) -> Result<JobQuery, Refusal> {
                 _ => return Err(bad_query(format!("order={value:?} is neither newest nor oldest"))),
             },
             "name" => query.name = Some(value.clone()),
+            "namespace" => {
+                query.namespace = Some(value.parse().map_err(|problem| bad_query(format!("namespace: {problem}")))?);
+            }
             "state" => {
                 for name in value.split(',') {
                     let Some(state) = JobState::ALL.into_iter().find(|state| state.name() == name) else {
@@ -109,8 +124,9 @@ fn parse_query(members: &[(String, String)]) -> Result<JobQuery, Refusal> {
                 _ => return Err(bad_query(format!("label={value:?} is not KEY=VALUE"))),
             },
             _ => {
-                let message =
-                    format!("the query takes `after`, `limit`, `order`, `state`, `label` and `name`, not `{name}`");
+                let message = format!(
+                    "the query takes `after`, `limit`, `order`, `state`, `label`, `name` and `namespace`, not `{name}`"
+                );
                 return Err(bad_query(message));
             }
         }
@@ -122,25 +138,35 @@ pub(super) fn bad_query(message: String) -> Refusal {
     Refusal::new(ErrorKind::Usage, "bad_query", message)
 }
 
-pub(super) async fn show(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+pub(super) async fn show(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     if segment.contains(':') {
         return Ok(action_takes_post(&segment));
     }
-    Ok(Json(api.service.job(parse_job(&segment)?).await?).into_response())
+    Ok(Json(callers::visible(&api, &caller, parse_job(&segment)?).await?).into_response())
 }
 
 /// `POST /v1/jobs/{id}:cancel` and `:retry`.
-pub(super) async fn act(State(api): ApiState, path: JobPath, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn act(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     match segment.split_once(':') {
         Some((job, "cancel")) => {
-            let job = parse_job(job)?;
+            let job = callers::visible(&api, &caller, parse_job(job)?).await?.id;
             api.service.cancel(job).await?;
             Ok((StatusCode::ACCEPTED, Json(api.service.job(job).await?)).into_response())
         }
         Some((job, "retry")) => {
-            let job = api.service.retry(parse_job(job)?, idempotency_key(&headers)?).await?;
+            let job = callers::visible(&api, &caller, parse_job(job)?).await?.id;
+            let job = api.service.retry(job, idempotency_key(&headers)?).await?;
             accepted(&api, job).await
         }
         Some((_, action)) => {
@@ -155,18 +181,27 @@ pub(super) async fn act(State(api): ApiState, path: JobPath, headers: HeaderMap)
 }
 
 /// `DELETE /v1/jobs/{id}`.
-pub(super) async fn forget(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+pub(super) async fn forget(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     if segment.contains(':') {
         return Ok(action_takes_post(&segment));
     }
-    api.service.forget(parse_job(&segment)?).await?;
+    api.service.forget(callers::visible(&api, &caller, parse_job(&segment)?).await?.id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(super) async fn explain(State(api): ApiState, path: JobPath) -> Result<Json<Explanation>, Refusal> {
+pub(super) async fn explain(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Json<Explanation>, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    Ok(Json(Explanation { lines: api.service.explain(parse_job(&segment)?).await? }))
+    let job = callers::visible(&api, &caller, parse_job(&segment)?).await?.id;
+    Ok(Json(Explanation { lines: api.service.explain(job).await? }))
 }
 
 pub(super) fn action_takes_post(segment: &str) -> Response {

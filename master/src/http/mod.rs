@@ -1,30 +1,40 @@
 //! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
 //!
-//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in; [`jobs`], [`batch`],
-//! [`schedules`], [`streams`] and [`cluster`] answer them; [`body`] reads what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the
-//! [`JobService`]'s: nothing here decides about one. A handler that panics costs its own request and nothing else.
+//! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
+//! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
+//! what they send; [`refusal`] writes every error as problem+json. All policy about jobs is the [`JobService`]'s: what is
+//! decided here is whose they are. A handler that panics costs its own request and nothing else.
 
 mod batch;
 mod body;
+mod callers;
 mod cluster;
 mod conn;
 mod guard;
 mod jobs;
+mod policy;
 mod refusal;
 mod schedules;
 mod server;
+mod sessions;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use server::{HttpError, serve};
 
+use crate::access::audit::AuditLog;
+use crate::access::sessions::Sessions;
+use crate::access::tokens::TokenTable;
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
+use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, HEALTH_PATH, JOBS_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH,
+    UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -49,6 +59,10 @@ pub struct HttpConfig {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may ask.
     pub tokens: TokenVerifier,
+    /// The tokens that operators have made.
+    pub token_table: Arc<TokenTable>,
+    /// Where it is written down who did what.
+    pub audit: Option<AuditLog>,
     /// Whether jobs are accepted; starts as "always".
     pub ready: ReadyProbe,
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
@@ -65,6 +79,8 @@ impl HttpConfig {
             bind,
             tls: None,
             tokens,
+            token_table: Arc::default(),
+            audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
@@ -90,6 +106,10 @@ pub struct HttpLimits {
     pub requests_per_client_max: usize,
     /// Jobs of one batch. All of them are in memory until the last is accepted.
     pub batch_jobs_max: usize,
+    /// Browsers that are logged in.
+    pub sessions_max: usize,
+    /// How long a browser stays logged in without a request.
+    pub session_idle: Duration,
     /// Open event and result streams; more are told to try again.
     pub streams_max: usize,
     /// For the TLS handshake.
@@ -117,6 +137,8 @@ impl Default for HttpLimits {
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
+            sessions_max: 1_000,
+            session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
@@ -132,6 +154,13 @@ impl Default for HttpLimits {
 struct Api {
     service: Arc<dyn JobService>,
     tokens: TokenVerifier,
+    token_table: Arc<TokenTable>,
+    sessions: Sessions,
+    /// Whether cookies may travel over TLS only.
+    secure: bool,
+    audit: Option<AuditLog>,
+    /// How many refusals a second are written down.
+    refusals_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
     limits: HttpLimits,
@@ -161,6 +190,10 @@ fn router(api: Arc<Api>) -> Router {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(TOKENS_PATH, get(tokens::list).post(tokens::add))
+        .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
+        .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
+        .route(LOGOUT_PATH, post(sessions::log_out))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))

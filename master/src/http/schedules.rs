@@ -3,50 +3,77 @@
 use super::body::{parse_json, read_body, require_json};
 use super::jobs::{JobPath, action_takes_post, bad_path, idempotency_key, location, not_allowed, number};
 use super::refusal::Refusal;
-use super::{Api, ApiState};
-use axum::Json;
+use super::{Api, ApiState, callers};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use quipu_shared::access::Caller;
 use quipu_shared::api::{SCHEDULES_PATH, ScheduleList};
 use quipu_shared::ids::ScheduleId;
 use quipu_shared::service::{ErrorKind, ScheduleChange, ScheduleView};
 use quipu_shared::spec::ScheduleSpec;
 
-pub(super) async fn list(State(api): ApiState) -> Result<Json<ScheduleList>, Refusal> {
-    Ok(Json(ScheduleList { schedules: api.service.schedules().await? }))
+pub(super) async fn list(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<ScheduleList>, Refusal> {
+    Ok(Json(ScheduleList { schedules: visible(&api, &caller).await? }))
 }
 
-pub(super) async fn add(State(api): ApiState, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+/// The schedules of the caller's namespace.
+async fn visible(api: &Api, caller: &Caller) -> Result<Vec<ScheduleView>, Refusal> {
+    let mut schedules = api.service.schedules().await?;
+    schedules.retain(|schedule| caller.sees(&schedule.spec.job.queue.namespace));
+    Ok(schedules)
+}
+
+pub(super) async fn add(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     require_json(&headers)?;
     let key = idempotency_key(&headers)?;
-    let spec: ScheduleSpec = parse_json(&read_body(&api, &headers, body).await?)?;
+    let mut spec: ScheduleSpec = parse_json(&read_body(&api, &headers, body).await?)?;
+    callers::place(&caller, &mut spec.job.queue.namespace)?;
     let view = api.service.add_schedule(spec, key).await?;
     let place = [(header::LOCATION, location(SCHEDULES_PATH, view.id.0)?)];
     Ok((StatusCode::CREATED, place, Json(view)).into_response())
 }
 
-pub(super) async fn show(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+pub(super) async fn show(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     if segment.contains(':') {
         return Ok(action_takes_post(&segment));
     }
-    let schedule = parse_schedule(&segment)?;
-    let found = api.service.schedules().await?.into_iter().find(|view| view.id == schedule);
-    let missing = || {
+    Ok(Json(find(&api, &caller, parse_schedule(&segment)?).await?).into_response())
+}
+
+async fn find(api: &Api, caller: &Caller, schedule: ScheduleId) -> Result<ScheduleView, Refusal> {
+    let found = visible(api, caller).await?.into_iter().find(|view| view.id == schedule);
+    found.ok_or_else(|| {
         let message = format!("there is no schedule {schedule}; GET {SCHEDULES_PATH} lists them");
-        Refusal::new(ErrorKind::NotFound, "no_such_schedule", message)
-    };
-    Ok(Json(found.ok_or_else(missing)?).into_response())
+        Refusal::new(ErrorKind::NotFound, "unknown_schedule", message)
+    })
 }
 
 /// `POST /v1/schedules/{id}:pause` and `:resume`.
-pub(super) async fn act(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+pub(super) async fn act(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     let changed = match segment.split_once(':') {
-        Some((schedule, "pause")) => change(&api, schedule, ScheduleChange::Pause).await?,
-        Some((schedule, "resume")) => change(&api, schedule, ScheduleChange::Resume).await?,
+        Some((schedule, "pause")) => change(&api, &caller, schedule, ScheduleChange::Pause).await?,
+        Some((schedule, "resume")) => change(&api, &caller, schedule, ScheduleChange::Resume).await?,
         Some((_, action)) => {
             let message = format!("schedules have no action {action:?}; there are `pause` and `resume`");
             return Err(Refusal::new(ErrorKind::NotFound, "no_such_action", message));
@@ -61,16 +88,26 @@ pub(super) async fn act(State(api): ApiState, path: JobPath) -> Result<Response,
 }
 
 /// `DELETE /v1/schedules/{id}`: gives it as it was.
-pub(super) async fn remove(State(api): ApiState, path: JobPath) -> Result<Response, Refusal> {
+pub(super) async fn remove(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     if segment.contains(':') {
         return Ok(action_takes_post(&segment));
     }
-    Ok(change(&api, &segment, ScheduleChange::Remove).await?.into_response())
+    Ok(change(&api, &caller, &segment, ScheduleChange::Remove).await?.into_response())
 }
 
-async fn change(api: &Api, schedule: &str, change: ScheduleChange) -> Result<Json<ScheduleView>, Refusal> {
-    Ok(Json(api.service.change_schedule(parse_schedule(schedule)?, change).await?))
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    schedule: &str,
+    change: ScheduleChange,
+) -> Result<Json<ScheduleView>, Refusal> {
+    let schedule = find(api, caller, parse_schedule(schedule)?).await?.id;
+    Ok(Json(api.service.change_schedule(schedule, change).await?))
 }
 
 fn parse_schedule(text: &str) -> Result<ScheduleId, Refusal> {

@@ -3,7 +3,9 @@
 use super::conn::Patient;
 use super::guard::{Clients, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
+use crate::access::sessions::Sessions;
 use axum::Router;
+use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -13,6 +15,7 @@ use quipu_shared::service::JobService;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Refusals a second that the audit log has: who asks without end fills no disk.
+const REFUSALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.
@@ -58,7 +63,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, ready, allowed_hosts, limits } = config;
+    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, limits } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -77,6 +82,11 @@ pub async fn serve(
     let api = Arc::new(Api {
         service,
         tokens,
+        token_table,
+        sessions: Sessions::new(limits.sessions_max, limits.session_idle),
+        secure: acceptor.is_some(),
+        audit,
+        refusals_audited: RateLimiter::direct(Quota::per_second(REFUSALS_AUDITED_PER_S)),
         ready,
         allowed_hosts,
         in_flight: Semaphore::new(limits.requests_in_flight_max),

@@ -4,16 +4,17 @@ use super::body::{body_broken, body_stalled, content_length};
 use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
 use super::refusal::Refusal;
-use super::{Api, ApiState};
-use axum::Json;
+use super::{Api, ApiState, callers};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
+use quipu_shared::access::Caller;
 use quipu_shared::api::result_media_type;
 use quipu_shared::service::{ErrorKind, JobView, Upload};
 use std::io;
@@ -27,9 +28,14 @@ const FINAL_EVENT_SUFFIX: &str = "-final";
 /// The job now and at each change, as server-sent events; ends after the final state. A client that reconnects gets
 /// the job as it then is, so none has to be replayed: `Last-Event-ID` continues the numbers, and stops a client that
 /// has seen the final state.
-pub(super) async fn events(State(api): ApiState, path: JobPath, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn events(
+    State(api): ApiState,
+    Extension(caller): Extension<Caller>,
+    path: JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    let job = parse_job(&segment)?;
+    let job = callers::visible(&api, &caller, parse_job(&segment)?).await?.id;
     let last = single(&headers, &HeaderName::from_static("last-event-id"))?.unwrap_or_default();
     if last.ends_with(FINAL_EVENT_SUFFIX) {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -75,6 +81,7 @@ impl Watching {
 /// With `offset=N` the first N bytes are left out: a client whose connection broke has them.
 pub(super) async fn results(
     State(api): ApiState,
+    Extension(caller): Extension<Caller>,
     path: JobPath,
     query: ListQuery,
     version: Version,
@@ -89,8 +96,8 @@ pub(super) async fn results(
         let refusal = Refusal::new(ErrorKind::Usage, "http_version", message);
         return Err(refusal.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
     }
+    let media_type = result_media_type(callers::visible(&api, &caller, job).await?.format);
     let place = stream_place(&api)?;
-    let media_type = result_media_type(api.service.job(job).await?.format);
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
     let first = match rows.next().now_or_never() {

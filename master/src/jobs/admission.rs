@@ -3,6 +3,8 @@
 use crate::jobs::entry::JobTable;
 use crate::scheduler::JobPlan;
 use quipu_shared::BLOCK_ROWS;
+use quipu_shared::access::Namespace;
+use quipu_shared::config::NamespaceQuota;
 use quipu_shared::formula::typed::TypedFormula;
 use quipu_shared::formula::{Formula, FormulaError, FormulaLimits, Symbols};
 use quipu_shared::reduce::{ReduceError, ReducerSet};
@@ -13,6 +15,7 @@ use quipu_shared::spec::{ColumnType, JobKind, JobSpec, OnError, QueueOptions, Ro
 use quipu_shared::table::{
     check_formula_inputs, check_output_name, check_schema, check_text_output, variables as variables_of,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of output that a shard is cut for, so that a worker's memory does not grow with a job's rows.
@@ -64,6 +67,10 @@ pub struct Admission {
     pub pending_bytes_max: u64,
     /// Jobs that may wait for one.
     pub dependents_max: u32,
+    /// Namespaces that have jobs.
+    pub namespaces_max: usize,
+    /// What those of them that are named in the configuration may take.
+    pub namespaces: BTreeMap<Namespace, NamespaceQuota>,
     /// Formulas of one `eval`.
     pub formulas_per_job_max: usize,
     /// Rows of one job.
@@ -242,13 +249,16 @@ impl Admission {
         })
     }
 
-    /// Refuses further jobs where too many have not ended.
+    /// Refuses further jobs, so many in each namespace, where too many have not ended.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`], with when to try again.
-    pub fn check_room(&self, jobs: &JobTable, more: usize) -> Result<(), ServiceError> {
+    pub fn check_room(&self, jobs: &JobTable, more: &BTreeMap<Namespace, usize>) -> Result<(), ServiceError> {
         let (pending, bytes) = jobs.index(|index| (index.pending_count(), index.pending_bytes()));
-        let message = if pending + more > self.jobs_pending_max {
+        for (namespace, more) in more {
+            self.check_namespace(jobs, namespace, *more)?;
+        }
+        let message = if pending + more.values().sum::<usize>() > self.jobs_pending_max {
             format!("{pending} jobs have not ended, and {} may (limits.jobs_pending_max)", self.jobs_pending_max)
         } else if bytes > self.pending_bytes_max {
             format!(
@@ -258,13 +268,46 @@ impl Admission {
         } else {
             return Ok(());
         };
-        Err(ServiceError {
-            kind: ErrorKind::Busy,
-            code: "too_many_jobs".into(),
-            message,
-            place: None,
-            retry_after_s: Some(1),
-        })
+        Err(busy("too_many_jobs", message))
+    }
+
+    fn check_namespace(&self, jobs: &JobTable, namespace: &Namespace, more: usize) -> Result<(), ServiceError> {
+        let (usage, (namespaces, known)) = jobs.index(|index| (index.usage(namespace), index.namespaces(namespace)));
+        if !known && namespaces >= self.namespaces_max {
+            let message = format!(
+                "there are {namespaces} namespaces with jobs already (limits.namespaces_max), {namespace} is new"
+            );
+            return Err(busy("too_many_namespaces", message));
+        }
+        let Some(quota) = self.namespaces.get(namespace) else { return Ok(()) };
+        if let Some(max) = quota.jobs_pending_max
+            && usage.pending + more > max
+        {
+            let message = format!(
+                "{} jobs of namespace {namespace} have not ended, and {max} may \
+                 (namespaces.{namespace}.jobs_pending_max)",
+                usage.pending
+            );
+            return Err(busy("namespace_jobs", message));
+        }
+        if let Some(max) = quota.pending_bytes_max
+            && usage.pending_bytes > max
+        {
+            let message = format!(
+                "the specs of jobs of namespace {namespace} that have not ended take {} bytes, and {max} may be \
+                 (namespaces.{namespace}.pending_bytes_max)",
+                usage.pending_bytes
+            );
+            return Err(busy("namespace_bytes", message));
+        }
+        Ok(())
+    }
+
+    /// Takes from a job what its namespace does not allow.
+    pub fn narrow(&self, spec: &mut JobSpec) {
+        if let Some(functions) = self.namespaces.get(&spec.queue.namespace).and_then(|quota| quota.functions) {
+            spec.symbols.functions = std::cmp::min(spec.symbols.functions, functions);
+        }
     }
 
     fn check_generated(
@@ -449,6 +492,10 @@ fn invalid_formula(formula: &str, error: &FormulaError) -> ServiceError {
         place,
         retry_after_s: None,
     }
+}
+
+fn busy(code: &str, message: String) -> ServiceError {
+    ServiceError { kind: ErrorKind::Busy, code: code.into(), message, place: None, retry_after_s: Some(1) }
 }
 
 fn usage(code: &str, message: String) -> ServiceError {

@@ -2,6 +2,7 @@
 //! there may be millions. A pure function of the store's records; no clock, no I/O.
 
 use crate::store::record::JobRecord;
+use quipu_shared::access::Namespace;
 use quipu_shared::ids::JobId;
 use quipu_shared::service::JobState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,17 @@ struct Slim {
     /// For an ended one: when it may go.
     kept_until_ms: u64,
     spec_bytes: u32,
+    /// Place in [`Index::namespaces`].
+    namespace: u32,
+}
+
+/// What the jobs of a namespace that have not ended come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many they are.
+    pub pending: usize,
+    /// Bytes of their specs.
+    pub pending_bytes: u64,
 }
 
 /// Every job in a few words, in the orders in which they are needed.
@@ -36,6 +48,9 @@ pub struct Index {
     kept: BTreeSet<(u64, JobId)>,
     /// Bytes of the specs of jobs that have not ended.
     pending_bytes: u64,
+    /// Every namespace that has had a job, and what it has now.
+    namespaces: Vec<(Namespace, Usage)>,
+    namespace_places: BTreeMap<Namespace, u32>,
     /// The upload that a job reads.
     uploads: BTreeMap<JobId, Arc<str>>,
     /// How many jobs read an upload.
@@ -81,8 +96,20 @@ impl Index {
             deadline_at_ms: record.fixed.deadline_at_ms,
             kept_until_ms: record.ended_at_ms.unwrap_or(0).saturating_add(retention_ms),
             spec_bytes: u32::try_from(record.fixed.spec_bytes).unwrap_or(u32::MAX),
+            namespace: self.place_of(&record.fixed.namespace),
         };
         self.put_in(job, slim);
+    }
+
+    /// Admission keeps their number small.
+    fn place_of(&mut self, namespace: &Namespace) -> u32 {
+        if let Some(place) = self.namespace_places.get(namespace) {
+            return *place;
+        }
+        let place = self.namespaces.len() as u32;
+        self.namespaces.push((namespace.clone(), Usage::default()));
+        self.namespace_places.insert(namespace.clone(), place);
+        place
     }
 
     fn put_in(&mut self, job: JobId, slim: Slim) {
@@ -93,6 +120,9 @@ impl Index {
             return;
         }
         self.pending_bytes += u64::from(slim.spec_bytes);
+        let (_, usage) = &mut self.namespaces[slim.namespace as usize];
+        usage.pending += 1;
+        usage.pending_bytes += u64::from(slim.spec_bytes);
         if let Some(at_ms) = slim.deadline_at_ms {
             self.deadlines.insert((at_ms, job));
         }
@@ -116,6 +146,9 @@ impl Index {
         }
         if !old.state.is_final() {
             self.pending_bytes -= u64::from(old.spec_bytes);
+            let (_, usage) = &mut self.namespaces[old.namespace as usize];
+            usage.pending -= 1;
+            usage.pending_bytes -= u64::from(old.spec_bytes);
         }
     }
 
@@ -180,15 +213,34 @@ impl Index {
         self.jobs.get(&job).map(|slim| slim.state)
     }
 
-    /// Every job after one in an order, with its durable state.
-    pub fn after(&self, after: Option<JobId>, backwards: bool) -> Box<dyn Iterator<Item = (JobId, JobState)> + '_> {
-        let item = |(job, slim): (&JobId, &Slim)| (*job, slim.state);
+    /// Every job after one in an order, with its durable state; of one namespace, where that is asked for.
+    pub fn after<'a>(
+        &'a self,
+        after: Option<JobId>,
+        backwards: bool,
+        namespace: Option<&Namespace>,
+    ) -> Box<dyn Iterator<Item = (JobId, JobState)> + 'a> {
+        let place = namespace.map(|namespace| self.namespace_places.get(namespace).copied());
+        let item = move |(job, slim): (&JobId, &Slim)| {
+            place.is_none_or(|place| place == Some(slim.namespace)).then_some((*job, slim.state))
+        };
         match (after, backwards) {
-            (None, false) => Box::new(self.jobs.iter().map(item)),
-            (Some(after), false) => Box::new(self.jobs.range(JobId(after.0.saturating_add(1))..).map(item)),
-            (None, true) => Box::new(self.jobs.iter().rev().map(item)),
-            (Some(after), true) => Box::new(self.jobs.range(..after).rev().map(item)),
+            (None, false) => Box::new(self.jobs.iter().filter_map(item)),
+            (Some(after), false) => Box::new(self.jobs.range(JobId(after.0.saturating_add(1))..).filter_map(item)),
+            (None, true) => Box::new(self.jobs.iter().rev().filter_map(item)),
+            (Some(after), true) => Box::new(self.jobs.range(..after).rev().filter_map(item)),
         }
+    }
+
+    /// What the jobs of a namespace that have not ended come to.
+    pub fn usage(&self, namespace: &Namespace) -> Usage {
+        let place = self.namespace_places.get(namespace);
+        place.map_or_else(Usage::default, |place| self.namespaces[*place as usize].1.clone())
+    }
+
+    /// How many namespaces have had a job, and whether this one has.
+    pub fn namespaces(&self, namespace: &Namespace) -> (usize, bool) {
+        (self.namespaces.len(), self.namespace_places.contains_key(namespace))
     }
 
     /// Jobs that have not ended.
@@ -297,6 +349,27 @@ mod tests {
         assert_eq!(index.outdated(0, 0, 9), [JobId(1)], "over the number");
         index.note(JobId(1), None);
         assert_eq!((index.pending_count(), index.pending_bytes(), index.next_due_ms()), (0, 0, None));
+    }
+
+    #[test]
+    fn namespaces_are_counted_and_listed_apart() {
+        let (mine, other): (Namespace, Namespace) = ("mine".parse().unwrap(), "other".parse().unwrap());
+        let mut index = Index::new(1_000);
+        let mut job = record(JobState::Queued, 0);
+        job.fixed.spec_bytes = 10;
+        for (id, namespace) in [(1, &mine), (2, &other), (3, &mine)] {
+            job.fixed.namespace = namespace.clone();
+            index.note(JobId(id), Some(&job));
+        }
+        assert_eq!(index.usage(&mine), Usage { pending: 2, pending_bytes: 20 });
+        job.state = JobState::Succeeded;
+        index.note(JobId(3), Some(&job));
+        assert_eq!(index.usage(&mine), Usage { pending: 1, pending_bytes: 10 });
+        let listed: Vec<u64> = index.after(None, true, Some(&mine)).map(|(job, _)| job.0).collect();
+        assert_eq!(listed, [3, 1]);
+        assert_eq!(index.after(None, false, Some(&"none".parse().unwrap())).count(), 0);
+        index.note(JobId(1), None);
+        assert_eq!((index.usage(&mine), index.usage(&other).pending), (Usage::default(), 1));
     }
 
     #[test]

@@ -168,6 +168,7 @@ pub fn new_job(spec: &JobSpec, admitted: &Admitted, now_ms: u64, dependents_max:
     let facts = JobFacts {
         kind: spec.kind.name().to_owned(),
         name: spec.name.clone(),
+        namespace: spec.queue.namespace.clone(),
         format: spec.result_format(),
         submitted_at_ms: now_ms,
         deadline_at_ms: spec.deadline_ms.map(|ms| now_ms.saturating_add(ms)),

@@ -13,6 +13,7 @@ pub fn view_of(id: JobId, record: &JobRecord) -> JobView {
         id,
         kind: facts.kind.clone(),
         name: facts.name.clone(),
+        namespace: facts.namespace.clone(),
         format: facts.format,
         state: record.state,
         submitted_at_ms: facts.submitted_at_ms,

@@ -16,7 +16,7 @@ use super::record::{
 };
 use bytes::Bytes;
 use quipu_shared::block::RowError;
-use quipu_shared::ids::{Epoch, JobId, ScheduleId};
+use quipu_shared::ids::{Epoch, JobId, ScheduleId, TokenId};
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{ErrorKind, JobState, ScheduleChange};
 use quipu_shared::spec::DependencyEnd;
@@ -71,6 +71,18 @@ impl<'a> Applier<'a> {
             Command::AddSchedule { spec, key, now_ms } => self.add_schedule(spec, key, now_ms),
             Command::ChangeSchedule { schedule, change } => self.change_schedule(schedule, change),
             Command::SkipRuns { schedule, up_to_ms, runs } => self.skip_runs(schedule, up_to_ms, runs),
+            Command::AddToken(record) => {
+                self.meta.last_token += 1;
+                let token = TokenId(self.meta.last_token);
+                self.draft.put(Table::Tokens, &token.0.to_be_bytes(), encode(&*record));
+                Ok(Outcome::TokenAdded(token))
+            }
+            Command::RevokeToken(token) => {
+                let key = token.0.to_be_bytes();
+                let known = self.draft.get(Table::Tokens, &key)?.is_some();
+                self.draft.remove(Table::Tokens, &key);
+                Ok(if known { Outcome::Done } else { Outcome::Unknown })
+            }
         }
     }
 
@@ -121,7 +133,9 @@ impl<'a> Applier<'a> {
         let mut waits = Vec::new();
         let mut broken = None;
         for dependency in &new.facts.after {
-            let Some(other) = self.job(dependency.job)? else { return Ok(Outcome::Unknown) };
+            // Jobs of other namespaces are as good as not there.
+            let other = self.job(dependency.job)?.filter(|other| other.fixed.namespace == new.facts.namespace);
+            let Some(other) = other else { return Ok(Outcome::Unknown) };
             if !other.state.is_final() {
                 let key = pair_key(dependency.job, 0);
                 let waiting = self.draft.pairs(Table::Waits, &key, &job_key(JobId(dependency.job.0 + 1)))?;

@@ -1,9 +1,9 @@
 //! Commands: the only ways in which the store changes.
 
-use super::record::{ErrorRecord, JobFacts, OutputRecord};
+use super::record::{ErrorRecord, JobFacts, OutputRecord, TokenRecord};
 use bytes::Bytes;
 use quipu_shared::block::RowError;
-use quipu_shared::ids::{Epoch, JobId, ScheduleId, ShardId};
+use quipu_shared::ids::{Epoch, JobId, ScheduleId, ShardId, TokenId};
 use quipu_shared::service::{JobState, ScheduleChange};
 
 /// A change, complete in itself: no clock is read and no random number drawn while it is applied.
@@ -63,6 +63,10 @@ pub enum Command {
         /// How. One that goes on has missed the runs in between.
         change: ScheduleChange,
     },
+    /// Make a token.
+    AddToken(Box<TokenRecord>),
+    /// Make a token worth nothing.
+    RevokeToken(TokenId),
     /// Leave runs of a schedule out.
     SkipRuns {
         /// Which one.
@@ -142,6 +146,8 @@ pub enum Outcome {
     Accepted(JobId),
     /// A schedule was accepted.
     Scheduled(ScheduleId),
+    /// A token was made.
+    TokenAdded(TokenId),
     /// The key was used for the same thing before.
     Known(u64),
     /// The key was used for something else.
@@ -150,7 +156,7 @@ pub enum Outcome {
     Ignored,
     /// It comes from a master that leads no more.
     Stale,
-    /// There is no such job or schedule.
+    /// There is no such job, schedule or token.
     Unknown,
     /// The job has not ended.
     NotEnded,

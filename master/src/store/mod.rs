@@ -63,6 +63,11 @@ impl Layout {
         self.data_dir.join("results")
     }
 
+    /// The audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.data_dir.join("audit.ndjson")
+    }
+
     /// Uploaded tables, by digest.
     pub fn uploads(&self) -> PathBuf {
         self.data_dir.join("uploads")

@@ -1,13 +1,13 @@
 //! What the store knows, read without waiting for anybody.
 
 use super::record::{
-    JobRecord, META_KEY, Meta, OutputRecord, Progress, ResultHead, ScheduleRecord, ShardRecord, Table, decode, job_key,
-    last_number, pair_key,
+    JobRecord, META_KEY, Meta, OutputRecord, Progress, ResultHead, ScheduleRecord, ShardRecord, Table, TokenRecord,
+    decode, job_key, last_number, pair_key,
 };
 use super::{Opened, Store, StoreError};
 use crate::store::kv::Kv;
 use bytes::Bytes;
-use quipu_shared::ids::{JobId, ScheduleId};
+use quipu_shared::ids::{JobId, ScheduleId, TokenId};
 use serde::de::DeserializeOwned;
 
 /// A key above every number.
@@ -123,6 +123,19 @@ pub trait Reads {
             Ok(true)
         })?;
         Ok(schedules)
+    }
+
+    /// Every token.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn tokens(&self) -> Result<Vec<(TokenId, TokenRecord)>, StoreError> {
+        let mut tokens = Vec::new();
+        self.kv().scan(Table::Tokens, &[], &ABOVE_ALL, &mut |key, value| {
+            tokens.push((TokenId(last_number(key)), decode(Table::Tokens, value)?));
+            Ok(true)
+        })?;
+        Ok(tokens)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::StoreError;
 use bytes::Bytes;
+use quipu_shared::access::{AccessRole, Namespace};
 use quipu_shared::block::RowError;
 use quipu_shared::ids::{JobId, ScheduleId, ShardId};
 use quipu_shared::service::{ErrorKind, JobState, Place, ServiceError};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// Form of the records. A store of another one is refused when it is opened.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,11 +35,13 @@ pub enum Table {
     Waits,
     /// [`ScheduleRecord`] by schedule.
     Schedules,
+    /// [`TokenRecord`] by token.
+    Tokens,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Jobs,
         Self::Specs,
@@ -48,6 +51,7 @@ impl Table {
         Self::Results,
         Self::Waits,
         Self::Schedules,
+        Self::Tokens,
     ];
 
     /// Its name on the disk.
@@ -62,6 +66,7 @@ impl Table {
             Self::Results => "results",
             Self::Waits => "waits",
             Self::Schedules => "schedules",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -100,6 +105,8 @@ pub struct Meta {
     pub last_job: u64,
     /// The last schedule.
     pub last_schedule: u64,
+    /// The last token.
+    pub last_token: u64,
 }
 
 /// A job, without its spec and its rows.
@@ -136,6 +143,8 @@ pub struct JobFacts {
     pub kind: String,
     /// The name given with it.
     pub name: Option<String>,
+    /// The namespace that it belongs to.
+    pub namespace: Namespace,
     /// The form of its results.
     pub format: ResultFormat,
     /// Unix time of its acceptance.
@@ -291,6 +300,25 @@ pub struct ScheduleRecord {
     pub missed: u64,
     /// The key that it was submitted with.
     pub idempotency_key: Option<String>,
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// For people, and for the audit log.
+    pub name: String,
+    /// What it allows.
+    pub role: AccessRole,
+    /// The namespace that it is kept to.
+    pub namespace: Option<Namespace>,
+    /// BLAKE3 of its text, which has 256 random bits: no salt and no slow hash would add to that.
+    pub digest: [u8; 32],
+    /// Unix time at which it was made.
+    pub created_at_ms: u64,
+    /// Unix time from which on it is worth nothing.
+    pub expires_at_ms: Option<u64>,
+    /// Requests a second that it is good for, where that is its own.
+    pub requests_per_s: Option<u32>,
 }
 
 /// An error as it is kept.

@@ -4,8 +4,8 @@ use super::files::HighWater;
 use super::kv::Writes;
 use super::reads::Reads;
 use super::record::{
-    JobRecord, KeyRecord, META_KEY, OutputRecord, Progress, ResultHead, ScheduleRecord, ShardRecord, Table, decode,
-    encode, last_number,
+    JobRecord, KeyRecord, META_KEY, OutputRecord, Progress, ResultHead, ScheduleRecord, ShardRecord, Table,
+    TokenRecord, decode, encode, last_number,
 };
 use super::{Layout, Opened, StoreError, Unchecked};
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub struct StoreReport {
     pub jobs: BTreeMap<&'static str, u64>,
     /// Schedules.
     pub schedules: u64,
+    /// Tokens.
+    pub tokens: u64,
     /// Records of shards.
     pub shards: u64,
     /// Idempotency keys.
@@ -159,6 +161,7 @@ fn count(
         (Table::Shards, &mut report.shards),
         (Table::Keys, &mut report.keys),
         (Table::Schedules, &mut report.schedules),
+        (Table::Tokens, &mut report.tokens),
     ] {
         opened.kv().scan(table, &[], &[0xff; 300], &mut |_, _| {
             *counted += 1;
@@ -290,6 +293,12 @@ fn check_tables(
                 schedules.insert(schedule, record);
             }
             Err(error) => report.problem(format!("schedule {schedule}: {error}")),
+        }
+        Ok(true)
+    })?;
+    opened.kv().scan(Table::Tokens, &[], &[0xff; 9], &mut |key, value| {
+        if let Err(error) = decode::<TokenRecord>(Table::Tokens, value) {
+            report.problem(format!("token {}: {error}", last_number(key)));
         }
         Ok(true)
     })?;

@@ -1,6 +1,7 @@
 //! Reads the layers, merges them, and remembers where each value came from.
 
-use super::Config;
+use super::{Config, NamespaceQuota};
+use crate::access::Namespace;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
@@ -18,11 +19,12 @@ const PREFIX: &str = "QUIPU_";
 const FILE_VARIABLE: &str = "QUIPU_CONFIG";
 
 /// Short names of environment variables; `QUIPU_SECTION__KEY` works for every key.
-const VARIABLES: [(&str, &str); 12] = [
+const VARIABLES: [(&str, &str); 13] = [
     ("QUIPU_CLUSTER", "client.cluster"),
     ("QUIPU_TOKEN_FILE", "client.token_file"),
     ("QUIPU_CA_FILE", "client.ca_file"),
     ("QUIPU_OUTPUT", "client.output"),
+    ("QUIPU_NAMESPACE", "client.namespace"),
     ("QUIPU_CLUSTER_ID", "cluster.id"),
     ("QUIPU_SECRET_FILE", "cluster.secret_file"),
     ("QUIPU_DATA_DIR", "cluster.data_dir"),
@@ -36,6 +38,9 @@ const VARIABLES: [(&str, &str); 12] = [
 /// Secrets stand in files: the environment of a process is read by its children, by crash reports and by `ps`.
 const SECRET_VARIABLES: [(&str, &str); 2] =
     [("QUIPU_SECRET", "QUIPU_SECRET_FILE"), ("QUIPU_TOKEN", "QUIPU_TOKEN_FILE")];
+
+/// The section whose next name is the user's to choose.
+const NAMESPACES: &str = "namespaces";
 
 /// Keys of paths. In a file, a relative one starts at that file's folder: the working folder of a service is an accident.
 const PATH_KEYS: [&str; 7] = [
@@ -213,7 +218,7 @@ impl Config {
     /// # Errors
     /// Where a file can't be read, a key is unknown or a value is wrong; the exit code for all of them is 78.
     pub fn load(surroundings: &Surroundings, overrides: &Overrides) -> Result<Loaded, ConfigError> {
-        let known = leaves(&Self::default());
+        let known = known_keys();
         let mut figment = Figment::from(Layer::new("default", figment_dict(&Self::default())));
         let explicit = overrides.file.clone().or_else(|| surroundings.variable(FILE_VARIABLE).map(PathBuf::from));
         let files = match &explicit {
@@ -229,7 +234,7 @@ impl Config {
         }
         let mut warnings = Vec::new();
         for (name, key, text) in variables(surroundings, &known, &mut warnings)? {
-            let value = from_text(&text, known.get(&key)).map_err(|problem| ConfigError::BadValue {
+            let value = from_text(&text, known.get(&generic(&key))).map_err(|problem| ConfigError::BadValue {
                 key: key.clone(),
                 place: name.clone(),
                 problem,
@@ -246,7 +251,7 @@ impl Config {
         let config: Self = figment.extract().map_err(|error| bad_value(&error))?;
         let place =
             |key: &str| figment.find_metadata(key).map_or_else(|| "default".into(), |found| found.name.to_string());
-        let sources = known.into_keys().map(|key| (key.clone(), place(&key))).collect();
+        let sources = leaves(&config).into_keys().map(|key| (key.clone(), place(&key))).collect();
         config.validate().map_err(|(key, problem)| ConfigError::BadValue {
             key: key.into(),
             place: place(key),
@@ -302,11 +307,12 @@ fn file_layer(path: &Path, text: &str, known: &BTreeMap<String, serde_json::Valu
 fn refuse_unknown(layer: &Layer, known: &BTreeMap<String, serde_json::Value>) -> Result<(), ConfigError> {
     let mut open: Vec<(String, &Value)> = layer.values.iter().map(|(key, value)| (key.clone(), value)).collect();
     while let Some((key, value)) = open.pop() {
+        let path = generic(&key);
         let is_section =
-            known.keys().any(|path| path.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.')));
+            known.keys().any(|known| known.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         let place = layer.place.clone();
         match value {
-            _ if known.contains_key(&key) => {}
+            _ if known.contains_key(&path) => {}
             Value::Dict(_, inner) if is_section => {
                 open.extend(inner.iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
@@ -343,7 +349,7 @@ fn variables(
             Some(format!("{}.{}", section.to_lowercase(), key.replace("__", ".").to_lowercase()))
         });
         match key {
-            Some(key) if known.contains_key(&key) => found.push((name.clone(), key, text.to_owned())),
+            Some(key) if known.contains_key(&generic(&key)) => found.push((name.clone(), key, text.to_owned())),
             Some(key) => {
                 let nearest = nearest(&key, known.keys().map(String::as_str));
                 return Err(ConfigError::UnknownKey { key, place: name.clone(), nearest });
@@ -406,6 +412,31 @@ fn nested(key: &str, value: Value) -> Dict {
 
 fn figment_dict(config: &Config) -> Dict {
     Value::serialize(config).ok().and_then(Value::into_dict).unwrap_or_default()
+}
+
+/// Every key that there is, with its default. What the user names stands as `*`.
+fn known_keys() -> BTreeMap<String, serde_json::Value> {
+    let any = Namespace::default();
+    let mut config = Config::default();
+    let numbers = NamespaceQuota {
+        jobs_pending_max: Some(0),
+        pending_bytes_max: Some(0),
+        rows_per_s_max: Some(0),
+        functions: None,
+    };
+    config.namespaces.insert(any.clone(), numbers);
+    let named = format!("{NAMESPACES}.{any}.");
+    let rename = |key: String| key.strip_prefix(&named).map(|rest| format!("{NAMESPACES}.*.{rest}")).unwrap_or(key);
+    leaves(&config).into_iter().map(|(key, value)| (rename(key), value)).collect()
+}
+
+/// A key with `*` for what the user names.
+fn generic(key: &str) -> String {
+    let mut parts: Vec<&str> = key.split('.').collect();
+    if let [NAMESPACES, name, ..] = &mut parts[..] {
+        *name = "*";
+    }
+    parts.join(".")
 }
 
 /// Every key with its value, in the order of the names.

@@ -8,9 +8,12 @@ mod validate;
 
 pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
 
+use crate::access::Namespace;
 use crate::formula::FormulaLimits;
 use crate::ids::NodeId;
+use crate::spec::FunctionSet;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -40,8 +43,24 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How work is cut and watched.
     pub scheduler: SchedulerSettings,
+    /// What parts of the cluster may take, by name. One that is not named may take what the limits leave.
+    pub namespaces: BTreeMap<Namespace, NamespaceQuota>,
     /// What is logged and how.
     pub log: LogConfig,
+}
+
+/// What the jobs of a namespace may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceQuota {
+    /// Its jobs that have not ended.
+    pub jobs_pending_max: Option<usize>,
+    /// Bytes of their specs.
+    pub pending_bytes_max: Option<u64>,
+    /// Rows a second that its jobs are leased, all together.
+    pub rows_per_s_max: Option<u64>,
+    /// The functions that its formulas may call.
+    pub functions: Option<FunctionSet>,
 }
 
 /// How commands reach a cluster and print results.
@@ -54,6 +73,8 @@ pub struct ClientConfig {
     pub token_file: Option<PathBuf>,
     /// File with the authority that signed the master's certificate, as `quipu secret ca` prints it.
     pub ca_file: Option<PathBuf>,
+    /// The namespace of what is submitted and listed; a token that is kept to one needs none.
+    pub namespace: Option<Namespace>,
     /// Form of results.
     pub output: Option<OutputFormat>,
 }
@@ -245,6 +266,19 @@ pub struct LimitsConfig {
     pub requests_in_flight_max: usize,
     /// The same of one client, by its address, so that one alone does not take the place of all others.
     pub requests_per_client_max: usize,
+    /// Namespaces that have jobs; each has a line in memory for as long as the master runs.
+    pub namespaces_max: usize,
+    /// Tokens of the HTTP API.
+    pub tokens_max: usize,
+    /// Requests a second of a token that has no rate of its own; as many may come at once. The cluster's own is not held
+    /// to it.
+    pub token_requests_per_s_max: u32,
+    /// Browsers that are logged in; the one that was used least recently goes first.
+    pub sessions_max: usize,
+    /// How long a browser stays logged in without a request.
+    pub session_idle_ms: u64,
+    /// Bytes of the audit log's file before the next one is begun; eight are kept.
+    pub audit_bytes_max: u64,
     /// Jobs of one batch; the whole of it must fit [`Self::request_bytes_max`].
     pub batch_jobs_max: usize,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
@@ -270,6 +304,12 @@ impl Default for LimitsConfig {
             requests_in_flight_max: 128,
             // 64 connections of one client, each with a request, and some for people beside them.
             requests_per_client_max: 96,
+            namespaces_max: 10_000,
+            tokens_max: 10_000,
+            token_requests_per_s_max: 10_000,
+            sessions_max: 1_000,
+            session_idle_ms: 12 * 3_600_000,
+            audit_bytes_max: 64 << 20,
             batch_jobs_max: 10_000,
             formula: FormulaLimits::default(),
         }

@@ -53,6 +53,20 @@ impl Place {
 }
 
 #[test]
+fn quotas_of_namespaces_have_names_of_their_own() {
+    let with = |text: &str| Place::new().file("project/quipu.toml", text);
+    let place = with("[namespaces.team-a]\njobs_pending_max = 7\nfunctions = \"math\"\n");
+    let loaded = place.variable("QUIPU_NAMESPACES__CI__ROWS_PER_S_MAX", "5").load().unwrap();
+    let quota = &loaded.config.namespaces[&"team-a".parse().unwrap()];
+    assert_eq!((quota.jobs_pending_max, quota.rows_per_s_max), (Some(7), None));
+    assert!(loaded.sources["namespaces.team-a.jobs_pending_max"].ends_with("quipu.toml"));
+    assert_eq!(loaded.config.namespaces[&"ci".parse().unwrap()].rows_per_s_max, Some(5));
+    let error = with("[namespaces.team-a]\njobs_pending = 7\n").error();
+    assert!(error.contains("namespaces.team-a.jobs_pending"), "{error}");
+    assert!(with("[namespaces.Team]\njobs_pending_max = 7\n").load().is_err(), "not a name of a namespace");
+}
+
+#[test]
 fn nothing_given_gives_the_defaults() {
     let loaded = Place::new().load().unwrap();
     assert_eq!(loaded.config, Config::default());

@@ -96,6 +96,12 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
         ("limits.requests_per_client_max", limits.requests_per_client_max as u64),
         ("limits.batch_jobs_max", limits.batch_jobs_max as u64),
+        ("limits.namespaces_max", limits.namespaces_max as u64),
+        ("limits.tokens_max", limits.tokens_max as u64),
+        ("limits.token_requests_per_s_max", u64::from(limits.token_requests_per_s_max)),
+        ("limits.sessions_max", limits.sessions_max as u64),
+        ("limits.session_idle_ms", limits.session_idle_ms),
+        ("limits.audit_bytes_max", limits.audit_bytes_max),
     ];
     for (key, number) in numbers {
         require(number >= 1, key, || "must be at least 1: with 0 nothing would be taken".into())?;

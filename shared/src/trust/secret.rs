@@ -251,6 +251,19 @@ impl ClusterSecret {
     }
 }
 
+/// A text of 256 random bits after a prefix, for tokens and sessions.
+///
+/// # Errors
+/// Where the operating system gives no random bytes.
+pub fn random_token(prefix: &str) -> Result<Zeroizing<String>, SecretError> {
+    let mut key = Key([0; SECRET_BYTES]);
+    getrandom::fill(&mut key.0).map_err(|error| SecretError::Random(error.to_string()))?;
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + SECRET_BYTES.div_ceil(3) * 4));
+    text.push_str(prefix);
+    BASE64URL.encode_string(key.0, &mut text);
+    Ok(text)
+}
+
 /// Whether systemd guards this file (`LoadCredential=`). It gives a service's user access by an access control list, whose
 /// mask stands where the group's permissions are.
 fn is_credential(path: &Path, folder: Option<&OsStr>) -> bool {

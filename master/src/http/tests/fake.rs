@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId};
+use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeState, NodeView, ScheduleChange, ScheduleView,
     ServiceError, ShardCounts, SubmitRequest, Upload,
@@ -36,6 +37,7 @@ pub struct Fake {
     /// What `ready` answers.
     pub unready: Mutex<Option<ServiceError>>,
     pub schedules: Mutex<Vec<ScheduleView>>,
+    pub tokens: Mutex<Vec<TokenView>>,
     pub forgotten: Mutex<Vec<JobId>>,
 }
 
@@ -54,6 +56,7 @@ impl Default for Fake {
             busy: AtomicUsize::new(0),
             unready: Mutex::default(),
             schedules: Mutex::default(),
+            tokens: Mutex::default(),
             forgotten: Mutex::default(),
         }
     }
@@ -119,6 +122,7 @@ fn view(id: JobId, spec: &JobSpec) -> JobView {
         id,
         kind: spec.kind.name().into(),
         name: spec.name.clone(),
+        namespace: spec.queue.namespace.clone(),
         labels: spec.queue.labels.clone(),
         priority: spec.queue.priority,
         after: spec.queue.after.clone(),
@@ -323,13 +327,42 @@ impl JobService for Fake {
         self.fail()?;
         let mut schedules = self.schedules.lock().unwrap();
         let at = schedules.iter().position(|view| view.id == schedule);
-        let at = at.ok_or_else(|| error(ErrorKind::NotFound, "no_such_schedule"))?;
+        let at = at.ok_or_else(|| error(ErrorKind::NotFound, "unknown_schedule"))?;
         match change {
             ScheduleChange::Pause => schedules[at].paused = true,
             ScheduleChange::Resume => schedules[at].paused = false,
             ScheduleChange::Remove => return Ok(schedules.remove(at)),
         }
         Ok(schedules[at].clone())
+    }
+
+    async fn add_token(&self, token: NewToken) -> Result<IssuedToken, ServiceError> {
+        self.fail()?;
+        let mut tokens = self.tokens.lock().unwrap();
+        let view = TokenView {
+            id: TokenId(tokens.len() as u64 + 1),
+            name: token.name,
+            role: token.role,
+            namespace: token.namespace,
+            created_at_ms: 1_000,
+            expires_at_ms: token.expires_in_ms.map(|ms| 1_000 + ms),
+            requests_per_s: token.requests_per_s,
+        };
+        tokens.push(view.clone());
+        Ok(IssuedToken { token: view, secret: "qp_new".into() })
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, ServiceError> {
+        self.fail()?;
+        Ok(self.tokens.lock().unwrap().clone())
+    }
+
+    async fn revoke_token(&self, token: TokenId) -> Result<(), ServiceError> {
+        self.fail()?;
+        let mut tokens = self.tokens.lock().unwrap();
+        let before = tokens.len();
+        tokens.retain(|view| view.id != token);
+        if tokens.len() < before { Ok(()) } else { Err(error(ErrorKind::NotFound, "unknown_token")) }
     }
 }
 

@@ -9,6 +9,7 @@ use super::command::{Command, Completion, Conclusion, NewJob, Outcome};
 use super::record::{JobFacts, JobRecord, OutputRecord, ResultHead};
 use super::{Opened, Store};
 use bytes::Bytes;
+use quipu_shared::access::Namespace;
 use quipu_shared::ids::{Epoch, JobId, ShardId};
 use quipu_shared::service::JobState;
 use quipu_shared::spec::{Dependency, DependencyEnd, ResultFormat};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 /// What is fixed with a plain job.
 pub fn job_facts() -> JobFacts {
     JobFacts {
+        namespace: Namespace::default(),
         kind: "eval".into(),
         name: None,
         format: ResultFormat::Ndjson,

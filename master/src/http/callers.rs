@@ -1,0 +1,102 @@
+//! Who asks: bearer tokens, the cookies of browsers, and what belongs to a caller.
+
+use super::Api;
+use super::guard::single;
+use super::refusal::Refusal;
+use crate::access::sessions::Credential;
+use crate::access::tokens::Token;
+use crate::jobs::opening::gone;
+use axum::http::{HeaderMap, Method, header};
+use quipu_shared::access::{Caller, Namespace};
+use quipu_shared::ids::JobId;
+use quipu_shared::service::{ErrorKind, JobView};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The cookie of a session.
+pub(super) const SESSION_COOKIE: &str = "quipu_session";
+
+/// Finds out who asks, and counts the request.
+///
+/// Neither a token nor a part of one may reach the error.
+pub(super) fn authenticate(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let refuse = |code, message: &str| Err(Refusal::new(ErrorKind::Unauthenticated, code, message));
+    let credential = match single(headers, &header::AUTHORIZATION)? {
+        Some(value) => match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                return match credential_of(api, token.trim()) {
+                    Some(credential) => counted(api, credential),
+                    None => refuse(
+                        "wrong_token",
+                        "the bearer token is not one of this cluster's, or is no longer good; `quipu secret token` prints \
+                         the cluster's own",
+                    ),
+                };
+            }
+            _ => return refuse("no_token", "the Authorization header has no bearer token"),
+        },
+        None => cookie(headers).and_then(|id| api.sessions.find(id, Instant::now())),
+    };
+    let Some(credential) = credential else {
+        return refuse("no_token", "there is no bearer token; `quipu secret token` prints the cluster's");
+    };
+    // A browser says where a write comes from; what does not is no page of ours, whatever cookies it sends.
+    if !matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
+        let message = "a write with a session's cookie needs the Origin header that browsers send; use a bearer token";
+        return Err(Refusal::new(ErrorKind::Forbidden, "no_origin", message));
+    }
+    counted(api, credential)
+}
+
+/// What a text gives access to.
+pub(super) fn credential_of(api: &Api, text: &str) -> Option<Credential> {
+    if (api.tokens)(text) {
+        return Some(Credential::Cluster);
+    }
+    let token = api.token_table.find(text)?;
+    token.caller.token.map(Credential::Token)
+}
+
+/// The session that a request names.
+pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|text| text.split(';')).find_map(|pair| pair.trim().strip_prefix(SESSION_COOKIE)?.strip_prefix('='))
+}
+
+fn counted(api: &Api, credential: Credential) -> Result<Caller, Refusal> {
+    let Credential::Token(id) = credential else { return Ok(Caller::cluster()) };
+    let Some(token) = api.token_table.get(id) else {
+        let message = "the token that this session was opened with is no longer good";
+        return Err(Refusal::new(ErrorKind::Unauthenticated, "wrong_token", message));
+    };
+    token.count_request().map_err(|wait| too_fast(&token, wait))?;
+    Ok(token.caller.clone())
+}
+
+fn too_fast(token: &Arc<Token>, wait: Duration) -> Refusal {
+    let message = format!(
+        "the token {:?} is good for fewer requests a second; wait, or have one made with a higher rate \
+         (limits.token_requests_per_s_max, quipu token new --requests-per-second)",
+        token.caller.name
+    );
+    Refusal::new(ErrorKind::Busy, "token_rate", message).retry_after_s(wait.as_secs() + 1)
+}
+
+/// A job as its caller may see it; those of other namespaces are not there.
+pub(super) async fn visible(api: &Api, caller: &Caller, job: JobId) -> Result<JobView, Refusal> {
+    let view = api.service.job(job).await?;
+    if caller.sees(&view.namespace) { Ok(view) } else { Err(gone(job).into()) }
+}
+
+/// Puts something new into its caller's namespace.
+pub(super) fn place(caller: &Caller, namespace: &mut Namespace) -> Result<(), Refusal> {
+    match &caller.namespace {
+        Some(own) if namespace.is_default() => *namespace = own.clone(),
+        Some(own) if own != namespace => {
+            let message = format!("this token is kept to namespace {own}, and the request names {namespace}");
+            return Err(Refusal::new(ErrorKind::Forbidden, "other_namespace", message));
+        }
+        _ => {}
+    }
+    Ok(())
+}
