@@ -14,6 +14,7 @@ pub mod formula;
 pub mod host;
 pub mod ids;
 pub mod link;
+pub mod live;
 pub mod math;
 pub mod membership;
 pub mod reduce;

@@ -19,6 +19,7 @@ mod notes;
 mod parse;
 mod patience;
 mod queue;
+mod reload;
 mod rows;
 mod runner;
 mod sample;
@@ -36,6 +37,7 @@ mod token;
 mod up;
 mod worker;
 
+use self::reload::Sources;
 use crate::failure::{self, Exit, Failure};
 use crate::output::progress::{Progress, ProgressMode};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -123,6 +125,10 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Profile of the configuration: dev, prod, or one of a file [env: QUIPU_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+
     /// Show progress on standard error
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     progress: ProgressMode,
@@ -151,7 +157,7 @@ enum LogFormatArg {
 
 impl Globals {
     /// Reads the configuration with these options, and those of the command, on top.
-    fn load(&self, command: &Command) -> Result<Loaded, Failure> {
+    fn load(&self, command: &Command) -> Result<(Sources, Loaded), Failure> {
         let format = self.log_format.map(|format| match format {
             LogFormatArg::Text => LogFormat::Text,
             LogFormatArg::Json => LogFormat::Json,
@@ -167,6 +173,7 @@ impl Globals {
             .set("--slots", "worker.slots", self.slots)
             .set("--log-level", "log.level", self.log_level.as_ref())
             .set("--log-format", "log.format", format)
+            .profile(self.profile.clone())
             .file(self.config.clone());
         match command {
             Command::Master(args) => args.override_config(&mut overrides),
@@ -175,14 +182,17 @@ impl Globals {
             Command::Store(command) => command.override_config(&mut overrides),
             _ => {}
         }
-        Config::load(&Surroundings::of_process(), &overrides)
-            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
+        let sources = Sources { surroundings: Surroundings::of_process(), overrides };
+        let loaded = sources.load().map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        Ok((sources, loaded))
     }
 }
 
 /// What a command is run with.
 pub(crate) struct Context {
     loaded: Loaded,
+    /// What it was loaded from.
+    sources: Sources,
     ui: Ui,
     /// What `--config` names; nodes that a command starts read it too.
     config_file: Option<PathBuf>,
@@ -313,12 +323,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
-    let loaded = cli.globals.load(&cli.command)?;
+    let (sources, loaded) = cli.globals.load(&cli.command)?;
     for warning in &loaded.warnings {
         ui.warn(warning);
     }
     start_log(&loaded, cli.command.is_node())?;
-    let context = Context { loaded, ui, config_file: cli.globals.config.clone() };
+    let context = Context { loaded, sources, ui, config_file: cli.globals.config.clone() };
     let mut runtime = if cli.command.needs_runtime() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(RUNTIME_THREADS);
@@ -338,7 +348,9 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
 
 /// Logs to standard error.
 fn start_log(loaded: &Loaded, is_node: bool) -> Result<(), Failure> {
-    let chosen = loaded.sources.get("log.level").is_some_and(|source| source != "default");
+    // What goes on inside a cluster in this process is nobody's business, in whatever profile.
+    let built_in = |source: &String| source == "default" || source.starts_with("profile ");
+    let chosen = loaded.sources.get("log.level").is_some_and(|source| !built_in(source));
     let level = if chosen || is_node { &loaded.config.log.level } else { LOG_LEVEL };
     telemetry::init(loaded.config.log.format, level).map_err(|error| Failure::new(Exit::Config, error.to_string()))
 }

@@ -28,11 +28,12 @@ use fetches::Fetches;
 use peers::{Peers, WorkerLink};
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -43,11 +44,20 @@ const RESULT_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 /// Shards that may at least be under way, however large their rows: row groups of Parquet can't be cut.
 const RESULT_WINDOW_SHARDS: u64 = 6;
 
+/// What of a dispatcher may be changed while it works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunables {
+    /// Of the scheduler.
+    pub scheduler: SchedulerConfig,
+    /// Rows a second that the jobs of a namespace may be leased together, for those that have a rate.
+    pub namespace_rates: BTreeMap<Arc<str>, u64>,
+}
+
 /// What a dispatcher starts with; shared by all its incarnations.
 #[derive(Clone)]
 pub struct DispatcherArgs {
-    /// Tunables of the scheduler.
-    pub scheduler: SchedulerConfig,
+    /// What may change while it works.
+    pub tunables: Live<Tunables>,
     /// Limits on formulas, for the workers.
     pub formula_limits: FormulaLimits,
     /// The jobs.
@@ -89,6 +99,8 @@ pub enum DispatcherMessage {
         /// Whether there may be more.
         more: bool,
     },
+    /// The tunables are others.
+    TunablesChanged,
     /// Time to look at what is due.
     Tick,
     /// Say why a job stands where it stands.
@@ -150,6 +162,8 @@ pub struct DispatcherState {
     epoch: Epoch,
     started_at: Instant,
     scheduler: Scheduler,
+    /// Those that the scheduler knows.
+    tunables: Arc<Tunables>,
     peers: Peers,
     fetches: Fetches,
     /// Outputs that are in hand while the scheduler decides about them.
@@ -219,6 +233,22 @@ impl DispatcherState {
         }
         if entry.index.is_some() {
             self.index(entry);
+        }
+    }
+
+    /// Tells the scheduler of tunables that are others than it knows.
+    fn follow_tunables(&mut self) {
+        let new = self.args.tunables.get();
+        let old = std::mem::replace(&mut self.tunables, Arc::clone(&new));
+        if old.scheduler != new.scheduler {
+            self.step(Event::ConfigChanged { config: Box::new(new.scheduler.clone()) });
+        }
+        let names: BTreeSet<&Arc<str>> = old.namespace_rates.keys().chain(new.namespace_rates.keys()).collect();
+        for group in names.into_iter().cloned() {
+            let rows_per_s = new.namespace_rates.get(&group).copied();
+            if old.namespace_rates.get(&group).copied() != rows_per_s {
+                self.step(Event::GroupRateChanged { group, rows_per_s });
+            }
         }
     }
 
@@ -332,7 +362,7 @@ impl DispatcherState {
         peer.hello = Some(hello.clone());
         peer.opened.clear();
         peer.draining = false;
-        let lease_ttl_ms = self.args.scheduler.lease_ttl_ms;
+        let lease_ttl_ms = self.tunables.scheduler.lease_ttl_ms;
         let store = self.args.store().id();
         peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms, store });
         self.args.nodes.joined(&hello);
@@ -394,7 +424,8 @@ impl Actor for Dispatcher {
         let began = args.store().decide(vec![Command::BeginLeader]).await?;
         let [Outcome::Leading(epoch)] = began[..] else { return Err("the store did not let this master lead".into()) };
         let mut state = DispatcherState {
-            scheduler: Scheduler::new(epoch, args.scheduler.clone()),
+            scheduler: Scheduler::new(epoch, args.tunables.get().scheduler.clone()),
+            tunables: Arc::default(),
             args,
             myself,
             epoch,
@@ -414,6 +445,7 @@ impl Actor for Dispatcher {
             timer: None,
             effects: Vec::new(),
         };
+        state.follow_tunables();
         state.take_over()?;
         Ok(state)
     }
@@ -433,6 +465,7 @@ impl Actor for Dispatcher {
             DispatcherMessage::Recorded(shard, outcome) => state.recorded(*shard, outcome),
             DispatcherMessage::Concluded(job, outcome) => state.concluded(job, outcome),
             DispatcherMessage::ChoresDone { forgotten, more } => state.chores_done(&forgotten, more),
+            DispatcherMessage::TunablesChanged => state.follow_tunables(),
             DispatcherMessage::Tick => state.do_chores(),
             DispatcherMessage::Explain(job, reply) => {
                 // A caller that is gone has no use for the answer.

@@ -32,7 +32,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// The whole body, if it is within the limit: one that says that it is larger is not read at all.
 pub(super) async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
-    let max = api.limits.request_bytes_max;
+    let max = api.live.get().request_bytes_max;
     let too_large =
         || Refusal::new(ErrorKind::TooLarge, "request_too_large", format!("the body is larger than {max} bytes"));
     if content_length(headers).is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max)) {

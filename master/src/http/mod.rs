@@ -36,6 +36,7 @@ use quipu_shared::api::{
     BATCH_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH,
     UPLOADS_PATH, VERSION_PATH,
 };
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
 use std::net::SocketAddr;
@@ -70,6 +71,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// The same, for those that may change while it serves (`LIVE_KEYS` of the configuration); without it, none does.
+    pub live: Option<Live<HttpLimits>>,
 }
 
 impl HttpConfig {
@@ -84,6 +87,7 @@ impl HttpConfig {
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
             limits: HttpLimits::default(),
+            live: None,
         }
     }
 }
@@ -163,7 +167,10 @@ struct Api {
     refusals_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    /// As they were at the start.
     limits: HttpLimits,
+    /// As they are now: for those that may change meanwhile.
+    live: Live<HttpLimits>,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,

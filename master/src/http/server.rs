@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use quipu_shared::live::Live;
 use quipu_shared::service::JobService;
 use std::future::Future;
 use std::io;
@@ -63,7 +64,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, limits } = config;
+    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, limits, live } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -93,6 +94,7 @@ pub async fn serve(
         clients: Clients::default(),
         streams: Arc::new(Semaphore::new(limits.streams_max)),
         stop: stop.clone(),
+        live: live.unwrap_or_else(|| Live::new(limits.clone())),
         limits: limits.clone(),
     });
     let door = Door { router: router(api), acceptor, limits, stop };

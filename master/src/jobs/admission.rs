@@ -235,7 +235,7 @@ impl Admission {
             up_to_row: u64::MAX,
             priority: spec.queue.priority,
             affinity: affinity(&spec.kind),
-            group: None,
+            group: Some(spec.queue.namespace.to_string().into()),
         };
         let header = if reducers.is_some() { Vec::new() } else { shape.header };
         Ok(Admitted {

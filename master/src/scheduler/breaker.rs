@@ -50,13 +50,15 @@ pub(super) struct Breaker {
     pub standing: Standing,
     /// Failures since its last completion that were not excused.
     pub blames: BTreeSet<u64>,
+    /// Whether an attempt has failed here since then, whoever is to blame.
+    pub is_doubtful: bool,
     /// How often it has opened since it was last closed.
     openings: u32,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { standing: Standing::Closed, blames: BTreeSet::new(), openings: 0 }
+        Self { standing: Standing::Closed, blames: BTreeSet::new(), is_doubtful: false, openings: 0 }
     }
 }
 
@@ -193,7 +195,7 @@ impl Scheduler {
         if let Standing::Open { until, .. } = gone.breaker.standing {
             self.timers.remove(&(until, TimerKey::Breaker(worker)));
         }
-        let is_plain = gone.breaker.is_closed() && gone.breaker.blames.is_empty();
+        let is_plain = gone.breaker.is_closed() && gone.breaker.blames.is_empty() && !gone.breaker.is_doubtful;
         if is_plain || self.connection(gone.node).is_some() {
             return;
         }
@@ -217,8 +219,11 @@ impl Scheduler {
             return;
         };
         let Some(state) = self.workers.get_mut(&worker) else { return };
-        let before = (state.breaker.standing, state.breaker.state());
+        let (before, was_doubtful) = ((state.breaker.standing, state.breaker.state()), state.breaker.is_doubtful);
         change(&mut state.breaker);
+        if state.breaker.is_doubtful != was_doubtful {
+            self.refresh_worker(worker);
+        }
         self.follow_breaker(worker, before, effects);
     }
 
@@ -287,6 +292,7 @@ impl Scheduler {
         let is_excused = self.excuse_shard(attempt, effects);
         let is_proven = self.jobs.get(&attempt.lease.job).is_some_and(|job| job.proof.is_of_another(node));
         let blame = (is_proven && !is_excused).then(|| self.blame(node, effects));
+        self.change_breaker(node, effects, |breaker| breaker.is_doubtful = true);
         self.note_failure(attempt, Failure { node, blame, is_own: true });
     }
 

@@ -1,7 +1,8 @@
 //! Which workers are fit to work: present, not in quarantine, their hosts not under too much pressure. And that the rules
 //! against unfit ones never leave work standing:
 //!
-//! - A worker under pressure gets nothing only as long as another is fit.
+//! - A worker under pressure gets nothing only as long as another is fit: one without pressure whose last attempt did not
+//!   fail.
 //! - Where every worker is in quarantine, the one that has been there longest is tried at once.
 
 use super::breaker::Standing;
@@ -16,7 +17,7 @@ use quipu_shared::ids::WorkerId;
 pub(super) struct Census {
     /// Those that are neither draining nor silent.
     pub present: usize,
-    /// Of these, those with a closed breaker and no pressure.
+    /// Of these, those with a closed breaker, no pressure, and no failure since they last completed anything.
     pub fit: usize,
     /// Of the present, those with an open breaker.
     pub open: usize,
@@ -26,7 +27,7 @@ impl Census {
     /// One worker's part.
     pub fn of(worker: &Worker) -> Self {
         let present = worker.is_present();
-        let fit = present && worker.breaker.is_closed() && !worker.strained;
+        let fit = present && worker.breaker.is_closed() && !worker.breaker.is_doubtful && !worker.strained;
         let open = present && worker.breaker.is_open();
         Self { present: present.into(), fit: fit.into(), open: open.into() }
     }

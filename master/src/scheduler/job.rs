@@ -194,7 +194,13 @@ impl Job {
     }
 
     /// The first row of the shard to lease next, cut for a worker of this rate if none waits.
-    pub fn next_shard(&mut self, config: &SchedulerConfig, rate: Option<&Rate>, slots: u64, rows_max: u64) -> Option<u64> {
+    pub fn next_shard(
+        &mut self,
+        config: &SchedulerConfig,
+        rate: Option<&Rate>,
+        slots: u64,
+        rows_max: u64,
+    ) -> Option<u64> {
         if let Some(row) = self.next_queued().map(|shard| shard.first_row) {
             self.queued.remove(&row);
             return Some(row);

@@ -140,10 +140,7 @@ impl Worker {
 
     /// Whether it may be given anything, its load and its host aside.
     pub fn is_willing(&self) -> bool {
-        self.is_present()
-            && self.exclusive.is_none()
-            && self.backoff_until.is_none()
-            && self.breaker.lets_through()
+        self.is_present() && self.exclusive.is_none() && self.backoff_until.is_none() && self.breaker.lets_through()
     }
 
     /// Leases for each thousand slots: below 1,000 a slot is idle. A slot counts for less where it has to share its

@@ -4,7 +4,12 @@
 //! checked once, and each error names the key, where it stands, and the fix. [`Loaded`] knows where each value came from.
 
 mod layers;
+mod profile;
+mod reload;
 mod validate;
+
+pub use profile::BUILT_IN as PROFILES_BUILT_IN;
+pub use reload::{Change, LIVE_KEYS, changes, is_live};
 
 pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
 
@@ -111,11 +116,21 @@ pub struct ClusterConfig {
     pub tls_ca: Option<PathBuf>,
     /// Folder for state: secrets that were made here, uploads, results.
     pub data_dir: Option<PathBuf>,
+    /// Make nothing up: without `cluster.secret_file`, and a master without `cluster.data_dir`, a node does not start.
+    pub strict: bool,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { id: "quipu".into(), secret_file: None, tls_cert: None, tls_key: None, tls_ca: None, data_dir: None }
+        Self {
+            id: "quipu".into(),
+            secret_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            data_dir: None,
+            strict: false,
+        }
     }
 }
 

@@ -119,7 +119,10 @@ impl Scheduler {
                     .iter()
                     .map(|(zone, count)| format!("{count} in {}", if zone.is_empty() { "no zone" } else { zone }))
                     .collect();
-                format!("placed by {policy}: {}", if counts.is_empty() { "none runs".into() } else { counts.join(", ") })
+                format!(
+                    "placed by {policy}: {}",
+                    if counts.is_empty() { "none runs".into() } else { counts.join(", ") }
+                )
             }
             _ => format!("placed by {policy}"),
         }

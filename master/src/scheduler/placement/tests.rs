@@ -23,7 +23,10 @@ fn least_loaded_takes_the_fastest_of_those_with_the_least_load() {
     let at = |worker, load_permille, rate| Candidate { load_permille, rate, ..candidate(worker) };
     let choose = |of: &[Candidate<'static>]| least_loaded::choose(of.iter().copied()).map(|worker| worker.0);
     assert_eq!(choose(&[]), None);
-    assert_eq!(choose(&[at(1, 0, Some(1.0)), at(2, 0, Some(3.0)), at(3, 0, Some(2.0)), at(4, 500, Some(9.0))]), Some(2));
+    assert_eq!(
+        choose(&[at(1, 0, Some(1.0)), at(2, 0, Some(3.0)), at(3, 0, Some(2.0)), at(4, 500, Some(9.0))]),
+        Some(2)
+    );
     // What is not measured yet is tried first, and equals go by their number.
     assert_eq!(choose(&[at(1, 0, Some(9.0)), at(2, 0, None), at(3, 0, None)]), Some(2));
     assert_eq!(choose(&[at(1, 0, Some(2.0)), at(2, 0, Some(2.0))]), Some(1));

@@ -376,7 +376,8 @@ fn nothing_is_overdue(_: &Ledger, core: &Scheduler) -> bool {
         _ => None,
     });
     let paused = shards.filter_map(|(id, shard)| Some((shard.paused_until?, TimerKey::Pause(id, shard.first_row))));
-    let expected: BTreeSet<_> = attempts.chain(pauses).chain(paused).chain(breakers).chain(core.groups.timers()).collect();
+    let expected: BTreeSet<_> =
+        attempts.chain(pauses).chain(paused).chain(breakers).chain(core.groups.timers()).collect();
     let timers = core.timers.iter().copied().filter(|(_, key)| !matches!(key, TimerKey::Deadline(_)));
     expected == timers.collect() && core.timers.first().is_none_or(|&(at, _)| at > core.now)
 }
@@ -402,8 +403,12 @@ fn free_workers_are_those_with_room(_: &Ledger, core: &Scheduler) -> bool {
 fn ready_jobs_are_those_with_something_to_lease(_: &Ledger, core: &Scheduler) -> bool {
     let priority = |job: &Job| Reverse(job.plan.priority);
     let order = |job: &Job| (priority(job), job.leased);
-    let ready: BTreeSet<_> =
-        core.jobs.iter().filter(|(_, job)| job.is_ready() && !core.groups.waits(job.group)).map(|(&id, job)| (order(job), id)).collect();
+    let ready: BTreeSet<_> = core
+        .jobs
+        .iter()
+        .filter(|(_, job)| job.is_ready() && !core.groups.waits(job.group))
+        .map(|(&id, job)| (order(job), id))
+        .collect();
     let quarantines: BTreeSet<_> =
         core.jobs.iter().filter(|(_, job)| !job.quarantined.is_empty()).map(|(&id, job)| (priority(job), id)).collect();
     ready == core.ready && quarantines == core.quarantines
@@ -578,8 +583,14 @@ fn worker_under_pressure_gets_nothing_while_another_is_fit(ledger: &Ledger, core
                 || host.memory_available_bytes.is_some_and(|bytes| bytes < max.memory_available_min_bytes)
         })
     };
+    let newest = newest(ledger);
+    let is_doubtful = |id: &WorkerId| {
+        let node = &ledger.workers[id].facts.node;
+        // An older connection is nobody's.
+        newest[node] != *id || ledger.nodes.get(node).is_some_and(|seen| seen.is_doubtful)
+    };
     let is_fit = |(id, worker): (&WorkerId, &Worker)| {
-        !worker.draining && !worker.suspect && worker.breaker.is_closed() && !strained(id)
+        !worker.draining && !worker.suspect && worker.breaker.is_closed() && !strained(id) && !is_doubtful(id)
     };
     !ledger.granted.iter().any(|(id, _)| strained(id)) || !core.workers.iter().any(is_fit)
 }

@@ -30,6 +30,8 @@ pub struct SeenNode {
     /// Its attempts that failed since it last completed anything, of jobs that others can do and of shards that failed
     /// nowhere else: for these, nothing excuses it.
     pub guilty: BTreeSet<(JobId, ShardId, AttemptId)>,
+    /// Whether any attempt failed here since then.
+    pub is_doubtful: bool,
     /// Everything since then that might count against it.
     pub troubles: u64,
 }
@@ -390,6 +392,7 @@ impl Ledger {
         let has_ended = job.outcome.is_some();
         let seen = self.nodes.entry(node).or_default();
         seen.troubles += 1;
+        seen.is_doubtful = true;
         if is_of_others && !is_elsewhere && !has_ended {
             seen.guilty.insert((lease.job, lease.shard, lease.attempt));
         }

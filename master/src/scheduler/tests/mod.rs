@@ -1,11 +1,14 @@
 //! Facts about the core, one behaviour each. What holds in every history is in [`super::sim`].
 
 mod adopting;
+mod breaking;
 mod cutting;
 mod endings;
 mod leases;
 mod pausing;
+mod pressure;
 mod priorities;
+mod quotas;
 
 use super::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, Scheduler, SchedulerConfig, WorkerFacts};
 use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};

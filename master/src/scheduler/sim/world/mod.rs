@@ -173,6 +173,9 @@ impl World {
     fn calm(&mut self) {
         self.crash_after = None;
         for index in 0..self.processes.len() {
+            if self.processes[index].broken_until < Millis::MAX {
+                self.processes[index].broken_until = 0;
+            }
             if self.processes[index].draining {
                 self.kill(index);
             }

@@ -1,9 +1,9 @@
 //! The network: links keep the order of messages, unless a fault strikes, and are dialled again after a loss.
 
 use super::{Act, Link, World};
-use crate::scheduler::{Event, WorkerFacts};
 use crate::scheduler::sim::chance::Counted;
 use crate::scheduler::sim::process::{Command, Report};
+use crate::scheduler::{Event, WorkerFacts};
 use quipu_shared::ids::{NodeId, WorkerId};
 
 impl World {
