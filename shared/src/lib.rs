@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
 //! [`math`], [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
-//! and worker say to each other), [`access`] (who may ask), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`trust`], [`membership`], [`link`], [`config`],
+//! and worker say to each other), [`access`] (who may ask), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`eval`] (what is evaluated without a job), [`trust`], [`membership`], [`link`], [`config`],
 //! [`telemetry`], [`host`].
 
 pub mod access;
@@ -10,6 +10,8 @@ pub mod api;
 pub mod block;
 pub mod calendar;
 pub mod config;
+pub mod detail;
+pub mod eval;
 pub mod formula;
 pub mod host;
 pub mod ids;

@@ -12,6 +12,9 @@ mod fetches;
 pub mod peers;
 mod recording;
 mod serving;
+mod tunables;
+
+pub use tunables::Tunables;
 
 use crate::input::table_index::IndexProgress;
 use crate::jobs::admission::Admitted;
@@ -19,13 +22,15 @@ use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig, WorkerFacts};
+use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, WorkerFacts};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
+use crate::store::sequencer::unix_ms;
 use crate::store::{Store, StoreError};
 use chores::Chores;
 use fetches::Fetches;
 use peers::{Peers, WorkerLink};
+use quipu_shared::detail::AttemptOutcome;
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
 use quipu_shared::live::Live;
@@ -33,7 +38,7 @@ use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -43,15 +48,6 @@ const RESULT_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Shards that may at least be under way, however large their rows: row groups of Parquet can't be cut.
 const RESULT_WINDOW_SHARDS: u64 = 6;
-
-/// What of a dispatcher may be changed while it works.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tunables {
-    /// Of the scheduler.
-    pub scheduler: SchedulerConfig,
-    /// Rows a second that the jobs of a namespace may be leased together, for those that have a rate.
-    pub namespace_rates: BTreeMap<Arc<str>, u64>,
-}
 
 /// What a dispatcher starts with; shared by all its incarnations.
 #[derive(Clone)]
@@ -187,6 +183,8 @@ pub struct DispatcherState {
     deaths: BTreeMap<JobId, String>,
     timer: Option<AbortHandle>,
     effects: Vec<Effect>,
+    /// Why the attempts end that are cancelled in this step.
+    cancelled_as: AttemptOutcome,
 }
 
 impl DispatcherState {
@@ -197,6 +195,10 @@ impl DispatcherState {
     /// Steps the scheduler and carries out what it asks for.
     fn step(&mut self, event: Event) {
         let mut effects = std::mem::take(&mut self.effects);
+        self.cancelled_as = match event {
+            Event::TimerFired => AttemptOutcome::Expired,
+            _ => AttemptOutcome::Stopped,
+        };
         self.scheduler.step(self.now(), event, &mut effects);
         for effect in effects.drain(..) {
             self.execute(effect);
@@ -236,22 +238,6 @@ impl DispatcherState {
         }
     }
 
-    /// Tells the scheduler of tunables that are others than it knows.
-    fn follow_tunables(&mut self) {
-        let new = self.args.tunables.get();
-        let old = std::mem::replace(&mut self.tunables, Arc::clone(&new));
-        if old.scheduler != new.scheduler {
-            self.step(Event::ConfigChanged { config: Box::new(new.scheduler.clone()) });
-        }
-        let names: BTreeSet<&Arc<str>> = old.namespace_rates.keys().chain(new.namespace_rates.keys()).collect();
-        for group in names.into_iter().cloned() {
-            let rows_per_s = new.namespace_rates.get(&group).copied();
-            if old.namespace_rates.get(&group).copied() != rows_per_s {
-                self.step(Event::GroupRateChanged { group, rows_per_s });
-            }
-        }
-    }
-
     /// Reads a table's file in the background and reports the rows as they are found.
     fn index(&self, entry: &Arc<JobEntry>) {
         let (Some(index), job, myself) = (entry.index.clone(), entry.id, self.myself.clone()) else { return };
@@ -286,11 +272,13 @@ impl DispatcherState {
             WorkerEvent::ShardAccepted(lease) => self.step(Event::ShardAccepted { worker, lease }),
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
+                self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
                 self.step(Event::ShardRejected { worker, lease });
             }
             WorkerEvent::ShardProgressed { lease, rows_done } => {
                 if self.leased.contains_key(&lease) {
                     self.progress.entry(lease.job).or_default().insert(lease, rows_done);
+                    self.args.jobs.histories.progressed(&lease, rows_done);
                     self.show_progress(lease.job);
                 }
                 self.step(Event::ShardProgressed { worker, lease, rows_done });
@@ -301,6 +289,7 @@ impl DispatcherState {
                     job_id = %lease.job, shard_id = %lease.shard, attempt = %lease.attempt, worker_id = %worker,
                     error = %reason, "attempt died, the shard runs again"
                 );
+                self.attempt_ended(&lease, AttemptOutcome::Failed, Some(&reason));
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
@@ -320,6 +309,9 @@ impl DispatcherState {
                 if let Some(node) = node {
                     tracing::info!(node_id = %node, returned = returned.len(), "worker drains");
                     self.args.nodes.draining(&node);
+                }
+                for lease in &returned {
+                    self.attempt_ended(lease, AttemptOutcome::Returned, None);
                 }
                 self.step(Event::WorkerDraining { worker, returned });
             }
@@ -351,6 +343,7 @@ impl DispatcherState {
             if older != worker {
                 self.disconnect(older);
             } else {
+                self.attempts_lost(worker);
                 self.step(Event::WorkerLost { worker });
             }
         }
@@ -386,12 +379,26 @@ impl DispatcherState {
             let leased = self.scheduler.worker_load(worker).is_some_and(|load| load.leased > 0);
             if peer.draining && !leased {
                 tracing::info!(node_id = %hello.node_id, "worker has drained and left");
+                self.args.nodes.left(&hello.node_id);
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
+                self.args.nodes.lost(&hello.node_id);
             }
-            self.args.nodes.lost(&hello.node_id);
         }
+        self.attempts_lost(worker);
         self.step(Event::WorkerLost { worker });
+    }
+
+    /// Notes for people what became of an attempt.
+    fn attempt_ended(&self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+        self.args.jobs.histories.ended(lease, outcome, unix_ms(), note);
+    }
+
+    /// What a worker that is gone had under way is not done by anybody.
+    fn attempts_lost(&mut self, worker: WorkerId) {
+        for lease in self.args.jobs.histories.lost(worker, unix_ms()) {
+            self.let_go(lease);
+        }
     }
 
     fn drain(&mut self, node: &NodeId) -> Result<(), ServiceError> {
@@ -444,6 +451,7 @@ impl Actor for Dispatcher {
             deaths: BTreeMap::new(),
             timer: None,
             effects: Vec::new(),
+            cancelled_as: AttemptOutcome::Stopped,
         };
         state.follow_tunables();
         state.take_over()?;

@@ -36,6 +36,9 @@ impl Config {
             format!("must be 1 to {WEIGHT_MAX}; a worker that is to get nothing is better drained")
         })?;
         check_limits(&self.limits)?;
+        require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
+            format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
+        })?;
         check_scheduler(&self.scheduler)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
             ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
@@ -58,7 +61,20 @@ impl Config {
         })?;
         let both = self.cluster.tls_cert.is_some() == self.cluster.tls_key.is_some();
         let lonely = if self.cluster.tls_cert.is_some() { "cluster.tls_cert" } else { "cluster.tls_key" };
-        require(both, lonely, || "tls_cert and tls_key belong together; set both or neither".into())
+        require(both, lonely, || "tls_cert and tls_key belong together; set both or neither".into())?;
+        let is_origin = |origin: &str| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+            })
+        };
+        if let Some(bad) = self.master.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let problem = format!("{bad:?} is no origin such as https://app.example: scheme and host, no path, no *");
+            return Err(("master.cors_origins", problem));
+        }
+        let both = self.master.http_cert.is_some() == self.master.http_key.is_some();
+        let lonely = if self.master.http_cert.is_some() { "master.http_cert" } else { "master.http_key" };
+        require(both, lonely, || "http_cert and http_key belong together; set both or neither".into())
     }
 }
 
@@ -96,6 +112,12 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.requests_in_flight_max", limits.requests_in_flight_max as u64),
         ("limits.requests_per_client_max", limits.requests_per_client_max as u64),
         ("limits.batch_jobs_max", limits.batch_jobs_max as u64),
+        ("limits.connections_max", limits.connections_max as u64),
+        ("limits.eval_batch_max", limits.eval_batch_max as u64),
+        ("limits.eval_bytes_max", limits.eval_bytes_max as u64),
+        ("limits.eval_cache_bytes_max", limits.eval_cache_bytes_max),
+        ("limits.eval_queue_max", limits.eval_queue_max as u64),
+        ("limits.eval_deadline_ms", limits.eval_deadline_ms),
         ("limits.namespaces_max", limits.namespaces_max as u64),
         ("limits.tokens_max", limits.tokens_max as u64),
         ("limits.token_requests_per_s_max", u64::from(limits.token_requests_per_s_max)),
