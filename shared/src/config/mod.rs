@@ -411,6 +411,12 @@ pub enum PlacementPolicy {
     ZoneSpread,
 }
 
+impl PlacementPolicy {
+    /// Every one.
+    pub const ALL: [Self; 5] =
+        [Self::LeastLoaded, Self::RoundRobin, Self::Weighted, Self::ConsistentHash, Self::ZoneSpread];
+}
+
 impl fmt::Display for PlacementPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

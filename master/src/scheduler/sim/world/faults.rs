@@ -107,13 +107,7 @@ pub(super) const RATES: [Option<u64>; 5] = [None, Some(150), Some(700), Some(3_0
 /// What a seed is run with.
 pub(super) fn config(chance: &mut Chance) -> SchedulerConfig {
     SchedulerConfig {
-        placement: chance.pick(&[
-            PlacementPolicy::LeastLoaded,
-            PlacementPolicy::RoundRobin,
-            PlacementPolicy::Weighted,
-            PlacementPolicy::ConsistentHash,
-            PlacementPolicy::ZoneSpread,
-        ]),
+        placement: chance.pick(&PlacementPolicy::ALL),
         pressure: PressureLimits { cpu_max: chance.pick(&[50, 95, 100]), ..PressureLimits::default() },
         breaker_failures: chance.pick(&[2, 3, 5]),
         breaker_open_ms: chance.pick(&[100, 1_000, 5_000]),

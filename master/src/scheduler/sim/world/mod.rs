@@ -14,6 +14,7 @@ use super::process::{Command, Fate, Output, Process, Report};
 use super::store::Store;
 use super::workload::{self, JobTruth};
 use crate::scheduler::{Effect, Event, JobOutcome, Millis, Scheduler};
+use quipu_shared::config::PlacementPolicy;
 use quipu_shared::ids::{Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -129,6 +130,14 @@ impl World {
             acknowledged_ends: BTreeMap::new(),
             chance,
         }
+    }
+
+    /// The same with a policy of its own to begin with.
+    pub fn placed(seed: u64, placement: PlacementPolicy) -> Self {
+        let mut world = Self::new(seed);
+        world.ledger.config.placement = placement;
+        world.core = Scheduler::new(Epoch(1), world.ledger.config.clone());
+        world
     }
 
     pub fn shards_leased(&self) -> usize {
