@@ -4,6 +4,7 @@
 //! dropped by the receiver, and never end its actor.
 
 use crate::formula::FormulaLimits;
+use crate::host::HostLoad;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
 use crate::telemetry::TraceParent;
@@ -54,6 +55,8 @@ pub struct Hello {
     pub credits: u32,
     /// Where it stands, for people and placement.
     pub zone: String,
+    /// Its share, where the master places by weight.
+    pub weight: u32,
     /// Version of the product.
     pub version: String,
     /// [`crate::PROTOCOL_VERSION`].
@@ -251,6 +254,8 @@ pub enum WorkerEvent {
         /// The bytes; empty where the worker no longer has them.
         bytes: Bytes,
     },
+    /// How the worker's host does; sent each second.
+    HostReported(HostLoad),
     /// The worker has begun to drain: what it was leased and has not begun comes back.
     DrainStarted {
         /// Handed back.

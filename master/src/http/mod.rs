@@ -55,6 +55,7 @@ use quipu_shared::api::{
     HEAP_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
     SCHEDULES_PATH, THREADS_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
 use routes::Routes;
@@ -97,6 +98,8 @@ pub struct HttpConfig {
     pub limits: HttpLimits,
     /// What `/metrics` gives, and where requests are counted.
     pub metrics: Arc<Metrics>,
+    /// The same, for those that may change while it serves (`LIVE_KEYS` of the configuration); without it, none does.
+    pub live: Option<Live<HttpLimits>>,
 }
 
 impl HttpConfig {
@@ -114,6 +117,7 @@ impl HttpConfig {
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
             metrics: Arc::default(),
+            live: None,
         }
     }
 }
@@ -212,9 +216,12 @@ struct Api {
     allowed_hosts: Vec<String>,
     cors_origins: Vec<String>,
     eval: Arc<EvalEngine>,
+    /// As they were at the start.
     limits: HttpLimits,
     metrics: Arc<Metrics>,
     profiler: Profiler,
+    /// As they are now: for those that may change meanwhile.
+    live: Live<HttpLimits>,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use quipu_shared::live::Live;
 use quipu_shared::service::JobService;
 use std::future::Future;
 use std::io;
@@ -73,8 +74,20 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, cors_origins, eval, limits, metrics } =
-        config;
+    let HttpConfig {
+        bind,
+        tls,
+        tokens,
+        token_table,
+        audit,
+        ready,
+        allowed_hosts,
+        cors_origins,
+        eval,
+        limits,
+        metrics,
+        live,
+    } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -110,6 +123,7 @@ pub async fn serve(
         watchers: Arc::new(Semaphore::new(limits.watchers_max)),
         pulse,
         stop: stop.clone(),
+        live: live.unwrap_or_else(|| Live::new(limits.clone())),
         limits: limits.clone(),
         profiler: Profiler::default(),
         metrics: metrics.clone(),

@@ -1,11 +1,13 @@
 //! The queue: jobs by state, submissions and ends, and the shards of what is served.
 
 use super::collect::{counters, gauge, gauges};
+use crate::jobs::admission::Admission;
 use crate::jobs::entry::JobTable;
 use crate::jobs::index::JobCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use quipu_shared::access::Namespace;
+use quipu_shared::live::Live;
 use quipu_shared::service::JobState;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +23,7 @@ pub struct JobsCollector {
     /// The jobs.
     pub jobs: Arc<JobTable>,
     /// Jobs that may be pending at once.
-    pub pending_max: usize,
+    pub admission: Live<Admission>,
 }
 
 impl fmt::Debug for JobsCollector {
@@ -53,7 +55,7 @@ impl Collector for JobsCollector {
         });
         counters(encoder, "quipu_jobs_ended", "Jobs that have ended, by how", ended)?;
         gauge(encoder, "quipu_jobs_pending", "Jobs that have not ended", pending as i64)?;
-        let max = i64::try_from(self.pending_max).unwrap_or(i64::MAX);
+        let max = i64::try_from(self.admission.get().jobs_pending_max).unwrap_or(i64::MAX);
         gauge(encoder, "quipu_jobs_pending_limit", "Jobs that may be pending (limits.jobs_pending_max)", max)?;
         gauge(encoder, "quipu_jobs_served", "Jobs that have had their turn and have not ended", active as i64)?;
         let shards = [("queued", running.shards_queued), ("leased", running.shards_leased)];

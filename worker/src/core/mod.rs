@@ -17,6 +17,7 @@ use crate::task::{AttemptControl, OpenJob, Task, TaskInput};
 use bytes::{Bytes, BytesMut};
 use quipu_shared::block::RowError;
 use quipu_shared::config::TierChoice;
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
     CHUNK_BYTES, CHUNKS_IN_FLIGHT, EvalTier, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand,
@@ -66,6 +67,8 @@ pub struct WorkerIdentity {
     pub credits: u32,
     /// Zone.
     pub zone: String,
+    /// Its share, where the master places by weight.
+    pub weight: u32,
     /// Who evaluates formulas here.
     pub tier: TierChoice,
 }
@@ -94,6 +97,8 @@ pub enum Event {
     },
     /// Time to report progress.
     ProgressDue,
+    /// This is how the host does.
+    HostMeasured(HostLoad),
     /// The worker is to leave.
     DrainRequested,
 }
@@ -221,6 +226,11 @@ impl WorkerCore {
                 self.finish_attempt(slot, lease, busy_us, result, effects);
             }
             Event::ProgressDue => self.report_progress(effects),
+            Event::HostMeasured(host) => {
+                if self.welcomed {
+                    self.send(WorkerEvent::HostReported(host), effects);
+                }
+            }
             Event::DrainRequested => self.drain(effects),
         }
         self.fill_slots(effects);
@@ -259,6 +269,7 @@ impl WorkerCore {
             slots: self.identity.slots,
             credits: self.identity.credits,
             zone: self.identity.zone.clone(),
+            weight: self.identity.weight,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: quipu_shared::PROTOCOL_VERSION,
             numerics: quipu_shared::NUMERICS_VERSION,

@@ -45,6 +45,7 @@ impl Bench {
             slots,
             credits,
             zone: String::new(),
+            weight: 1,
             tier: Default::default(),
         };
         let mut bench = Self { core: WorkerCore::new(identity, false), sent: vec![], executed: vec![], left: false };
