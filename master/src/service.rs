@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
@@ -79,7 +80,7 @@ impl MasterService {
     }
 
     /// A job as it is, served or not.
-    fn view(&self, job: JobId) -> Result<JobView, ServiceError> {
+    pub(crate) fn view(&self, job: JobId) -> Result<JobView, ServiceError> {
         if let Some(entry) = self.jobs.get(job) {
             return Ok(entry.view());
         }
@@ -88,7 +89,7 @@ impl MasterService {
     }
 
     /// A job's spec.
-    fn spec(&self, job: JobId) -> Result<JobSpec, ServiceError> {
+    pub(crate) fn spec(&self, job: JobId) -> Result<JobSpec, ServiceError> {
         match self.jobs.get(job) {
             Some(entry) => Ok((*entry.admitted.spec).clone()),
             None => self.opener.spec(job),
@@ -328,6 +329,22 @@ impl JobService for Master {
         Ok(self.0.explain_unserved(&view))
     }
 
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.0.detail(job)
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        self.0.shards(job)
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.0.attempts(job)
+    }
+
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        Ok(self.0.attempts_on(&node))
+    }
+
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
         self.0.view(job)?;
         self.0.tell(DispatcherMessage::Cancel(job))
@@ -389,6 +406,10 @@ impl JobService for Master {
 
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
         Ok(self.0.nodes.all())
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        Ok(self.0.cluster_view())
     }
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {

@@ -10,6 +10,7 @@ pub mod api;
 pub mod block;
 pub mod calendar;
 pub mod config;
+pub mod detail;
 pub mod eval;
 pub mod formula;
 pub mod ids;

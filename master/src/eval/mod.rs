@@ -34,8 +34,6 @@ const INLINE_EVALUATIONS_MAX: usize = 16;
 const INLINE_PARSED_BYTES_MAX: usize = 256;
 /// Variables there: what is nearest to an unknown name costs a look at each.
 const INLINE_VARIABLES_MAX: usize = 32;
-/// What a request's evaluations may cost there by estimate. A hop to the pool and back takes about as long.
-const INLINE_COST_NS_MAX: f64 = 20_000.0;
 /// How long past its deadline an evaluation is waited for: one can't be interrupted, and at the default limits the
 /// slowest takes 35 ms.
 const GRACE: Duration = Duration::from_millis(500);
@@ -57,7 +55,7 @@ pub struct EvalConfig {
     pub queue_max: usize,
     /// How long a request may take, with its time in the queue.
     pub deadline: Duration,
-    /// What a request may cost to be evaluated where it stands; 0 sends all to the pool.
+    /// What a request may cost by estimate to be evaluated where it stands; 0 sends all to the pool.
     pub inline_cost_ns_max: f64,
 }
 
@@ -70,7 +68,7 @@ impl Default for EvalConfig {
             threads: 0,
             queue_max: 256,
             deadline: Duration::from_secs(2),
-            inline_cost_ns_max: INLINE_COST_NS_MAX,
+            inline_cost_ns_max: 20_000.0,
         }
     }
 }

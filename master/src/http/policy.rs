@@ -2,10 +2,12 @@
 
 use axum::http::Method;
 use quipu_shared::access::AccessRole;
-use quipu_shared::api::{HEALTH_PATH, LOGIN_PATH, NODES_PATH, READY_PATH, TOKENS_PATH};
+use quipu_shared::api::{
+    CHECK_PATH, EVAL_PATH, HEALTH_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, TOKENS_PATH,
+};
 
 /// Evaluations at once: they change nothing, so the audit log leaves them out.
-const EVAL_PATHS: [&str; 2] = ["/v1/eval", "/v1/check"];
+const EVAL_PATHS: [&str; 2] = [EVAL_PATH, CHECK_PATH];
 
 /// What it takes to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
     match path {
         HEALTH_PATH | READY_PATH => Need::Nothing,
         LOGIN_PATH => Need::Place,
-        "/v1/check" | "/logout" => Need::Role(AccessRole::Read),
+        CHECK_PATH | LOGOUT_PATH => Need::Role(AccessRole::Read),
         _ if under(TOKENS_PATH) || under("/debug") => Need::Role(AccessRole::Operate),
         // What is done to a node is done to everybody.
         _ if under(NODES_PATH) && !reads => Need::Role(AccessRole::Operate),

@@ -1,5 +1,6 @@
 //! What does not fit a message: events, results, uploads.
 
+use super::accept::accepts;
 use super::body::{body_broken, body_stalled, content_length};
 use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
@@ -85,6 +86,7 @@ pub(super) async fn results(
     path: JobPath,
     query: ListQuery,
     version: Version,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     let job = parse_job(&segment)?;
@@ -97,6 +99,12 @@ pub(super) async fn results(
         return Err(refusal.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
     }
     let media_type = result_media_type(callers::visible(&api, &caller, job).await?.format);
+    if !accepts(&headers, media_type) {
+        let message =
+            format!("the results of job {job} are {media_type}, as its spec says, and Accept has no place for that");
+        let refusal = Refusal::new(ErrorKind::Usage, "not_acceptable", message);
+        return Err(refusal.with_status(StatusCode::NOT_ACCEPTABLE));
+    }
     let place = stream_place(&api)?;
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.

@@ -164,6 +164,12 @@ pub struct MasterConfig {
     pub gossip: SocketAddr,
     /// Further host names that clients may call it by; they stand in its HTTP certificate too.
     pub host_names: Vec<String>,
+    /// Origins of other sites whose pages may ask, such as `https://app.example`; with a bearer token, as everybody.
+    pub cors_origins: Vec<String>,
+    /// Own certificate for HTTP and gRPC alone (PEM), such as browsers take; read again every hour.
+    pub http_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub http_key: Option<PathBuf>,
     /// Threads for formulas that are evaluated at once; 0 means half the cores.
     pub eval_threads: usize,
 }
@@ -178,6 +184,9 @@ impl Default for MasterConfig {
             rpc: loopback(RPC_PORT),
             gossip: loopback(GOSSIP_PORT),
             host_names: Vec::new(),
+            cors_origins: Vec::new(),
+            http_cert: None,
+            http_key: None,
             eval_threads: 0,
         }
     }
@@ -294,6 +303,9 @@ pub struct LimitsConfig {
     pub eval_queue_max: usize,
     /// How long such a request may take.
     pub eval_deadline_ms: u64,
+    /// Estimated cost up to which such a request is evaluated on the thread that reads it; 0 sends all to threads of
+    /// their own.
+    pub eval_inline_cost_ns_max: u32,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
     pub formula: FormulaLimits,
 }
@@ -331,6 +343,8 @@ impl Default for LimitsConfig {
             eval_cache_bytes_max: 32 << 20,
             eval_queue_max: 256,
             eval_deadline_ms: 2_000,
+            // About what the way to another thread and back costs.
+            eval_inline_cost_ns_max: 20_000,
             formula: FormulaLimits::default(),
         }
     }

@@ -7,9 +7,10 @@ use crate::render::EvalFailure;
 use crate::spec::{ColumnType, SymbolPolicy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A formula to look at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
     /// The formula.
@@ -26,7 +27,7 @@ pub struct CheckRequest {
 }
 
 /// What is known of a formula. Where `error` is there, the formula is refused, and only what it names is told besides.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckAnswer {
     /// Whether it parses and keeps to what it may name.
     pub valid: bool,
@@ -49,7 +50,7 @@ pub struct CheckAnswer {
 }
 
 /// A column that a formula reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckedColumn {
     /// The variable.
     pub name: String,

@@ -5,15 +5,18 @@
 //! (JavaScript writes `2.0` as `2`), the tagged form of [`Scalar`] does: `{"float": 2}`, `{"float": "NaN"}`.
 
 mod check;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use check::{CheckAnswer, CheckRequest, CheckedColumn};
+pub use schema::EvalAnswer;
 
 use crate::render::EvalFailure;
 use crate::spec::{Scalar, SymbolPolicy};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Variables of one evaluation at most: each is looked up by name, and named in messages.
 pub const VARIABLES_MAX: usize = 1_000;
@@ -47,7 +50,7 @@ pub enum EvalSubject {
 }
 
 /// One formula of several.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// The formula.

@@ -6,9 +6,10 @@ use crate::spec::Scalar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write as _;
+use utoipa::ToSchema;
 
 /// Why a formula has no value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EvalFailure {
     /// Stable code, such as `unknown_variable`.
     pub code: String,
@@ -53,7 +54,7 @@ impl EvalFailure {
 }
 
 /// A type as results name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum ValueType {
@@ -80,7 +81,7 @@ impl ValueType {
 }
 
 /// A line of `eval`'s results, read back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvalOutcome {
     /// Which formula, from 0.
     pub index: u64,
@@ -90,7 +91,7 @@ pub struct EvalOutcome {
 }
 
 /// What became of a formula.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum EvalResult {
     /// It has a value.
