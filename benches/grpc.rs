@@ -16,7 +16,7 @@ use support::Cluster;
 use tokio::sync::mpsc;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 const FORMULA: &str = "if(x > 0.5, math::sin(x) / (x + 1.0), x * x - 0.25)";
 
@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     let token = cluster.output(&["secret", "token"]).trim().to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let mut client = QuipuClient::connect(cluster.master.address("http")).await?;
+        let mut client = QuipuClient::new(Endpoint::from_shared(cluster.master.address("http"))?.connect().await?);
         streamed(&mut client, &token, count / 10).await?;
         let mut rates = Vec::new();
         for _ in 0..3 {

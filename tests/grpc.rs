@@ -8,13 +8,13 @@ use quipu_master::http::grpc::proto::quipu_client::QuipuClient;
 use quipu_master::http::grpc::proto::{
     EvaluateRequest, Formulas, JobState, ResultsRequest, SubmitRequest, Value, WatchRequest, submit_request, value,
 };
-use std::fs;
 use std::time::Duration;
 use support::{Cluster, START_PATIENCE};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
 
 /// What a master with nothing to do and its buffers stays under.
 const MEMORY_MAX: u64 = 256 * 1024 * 1024;
@@ -25,12 +25,24 @@ fn with<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_is_submitted_watched_and_read() {
-    let cluster = tokio::task::spawn_blocking(|| Cluster::start(1)).await.expect("a cluster");
-    let token = fs::read_to_string(cluster_token(&cluster)).expect("a token");
-    let token = token.trim();
-    let mut client = QuipuClient::connect(cluster.master.address("http")).await.expect("connects");
+/// Runs a client of a cluster, with the cluster's own token.
+fn within<F: Future<Output = ()>>(cluster: &Cluster, client: impl FnOnce(QuipuClient<Channel>, String) -> F) {
+    let token = cluster.output(&["secret", "token"]).trim().to_owned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let endpoint = Endpoint::from_shared(cluster.master.address("http")).expect("a URL");
+        let channel = endpoint.connect().await.expect("connects");
+        client(QuipuClient::new(channel), token).await;
+    });
+}
+
+#[test]
+fn a_job_is_submitted_watched_and_read() {
+    let cluster = Cluster::start(1);
+    within(&cluster, |client, token| async move { follow_a_job(client, &token).await });
+}
+
+async fn follow_a_job(mut client: QuipuClient<Channel>, token: &str) {
     let job = submit_request::Job::Formulas(Formulas { formulas: vec!["6 * 7".into(), "1.5 + 1".into()] });
     let submit = SubmitRequest { job: Some(job), idempotency_key: "once".into() };
     let job = client.submit(with(token, submit.clone())).await.expect("is accepted").into_inner();
@@ -47,22 +59,18 @@ async fn a_job_is_submitted_watched_and_read() {
     assert_eq!(String::from_utf8(pieces.concat()).expect("UTF-8"), expected);
 }
 
-/// A file with the cluster's own token.
-fn cluster_token(cluster: &Cluster) -> std::path::PathBuf {
-    let path = cluster.folder.path().join("token");
-    fs::write(&path, cluster.output(&["secret", "token"])).expect("token file");
-    path
+#[test]
+fn a_reader_that_does_not_read_costs_a_master_no_memory() {
+    let cluster = Cluster::master();
+    within(&cluster, |client, token| async move { ask_without_reading(client, &token).await });
+    assert!(cluster.master.peak_memory() < MEMORY_MAX, "{} bytes", cluster.master.peak_memory());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_does_not_read_costs_a_master_no_memory() {
+async fn ask_without_reading(mut client: QuipuClient<Channel>, token: &str) {
     const COUNT: u64 = 500_000;
-    let cluster = tokio::task::spawn_blocking(Cluster::master).await.expect("a master");
-    let token = fs::read_to_string(cluster_token(&cluster)).expect("a token");
-    let mut client = QuipuClient::connect(cluster.master.address("http")).await.expect("connects");
     let (give, taken) = mpsc::channel(1);
     let requests = stream::unfold(taken, |mut taken| async { taken.recv().await.map(|request| (request, taken)) });
-    let answers = client.evaluate(with(token.trim(), requests)).await.expect("is opened");
+    let answers = client.evaluate(with(token, requests)).await.expect("is opened");
     let mut answers = answers.into_inner();
     // A thousand bytes each: half a gigabyte, were it all taken.
     let text = Value { kind: Some(value::Kind::Text("x".repeat(1000))) };
@@ -77,7 +85,6 @@ async fn a_reader_that_does_not_read_costs_a_master_no_memory() {
         given += 1;
     }
     assert!((100..100_000).contains(&given), "{given} were taken of a client that reads nothing");
-    assert!(cluster.master.peak_memory() < MEMORY_MAX, "{} bytes", cluster.master.peak_memory());
     drop(give);
     let mut read = 0;
     while let Some(answer) = timeout(START_PATIENCE, answers.message()).await.expect("in time").expect("no error") {

@@ -1,6 +1,5 @@
 //! Carrying out what the scheduler asks for, and taking in what shards give.
 
-use super::spans::Unfinished;
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
 use crate::jobs::history::Begun;
@@ -24,7 +23,7 @@ impl DispatcherState {
             }
             Effect::AcknowledgeShard { worker, lease } => {
                 self.in_hand.remove(&lease);
-                self.args.jobs.histories.ended(&lease, AttemptOutcome::Superseded, unix_ms(), None);
+                self.attempt_ended(&lease, AttemptOutcome::Superseded, None);
                 self.let_go(lease);
                 if !self.recording.acknowledge_later(lease, worker) {
                     self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
@@ -40,7 +39,7 @@ impl DispatcherState {
                 self.peers.send(worker, WorkerCommand::AdoptShard { held, lease });
             }
             Effect::CancelAttempt { worker, lease } => {
-                self.args.jobs.histories.ended(&lease, self.cancelled_as, unix_ms(), None);
+                self.attempt_ended(&lease, self.cancelled_as, None);
                 self.let_go(lease);
                 self.peers.send(worker, WorkerCommand::CancelAttempt { lease });
             }
@@ -84,7 +83,6 @@ impl DispatcherState {
 
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
-        self.spans.over(lease, Unfinished::Cancelled);
         self.leased.remove(&lease);
         self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
@@ -113,7 +111,7 @@ impl DispatcherState {
                 ms.saturating_sub(u64::try_from(entry.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX))
             });
         let node = peer.hello.as_ref().map(|hello| &hello.node_id);
-        let trace = self.spans.leased(lease, (worker, node), (first_row, rows), speculative);
+        let trace = self.spans.leased(lease, node, (first_row, rows), speculative);
         peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
         self.attempt_begun(worker, lease, first_row, rows, speculative);

@@ -40,7 +40,7 @@ use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
-use spans::{JobSpans, Unfinished};
+use spans::JobSpans;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -293,7 +293,6 @@ impl DispatcherState {
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
                 self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
-                self.spans.over(lease, Unfinished::Rejected);
                 self.step(Event::ShardRejected { worker, lease });
             }
             WorkerEvent::ShardProgressed { lease, rows_done } => {
@@ -314,7 +313,6 @@ impl DispatcherState {
                     error = %reason, "attempt died, the shard runs again"
                 );
                 self.attempt_ended(&lease, AttemptOutcome::Failed, Some(&reason));
-                self.spans.failed(lease, &reason);
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
@@ -399,7 +397,6 @@ impl DispatcherState {
         let Some(peer) = self.peers.disconnect(worker) else { return };
         peer.link.close();
         self.fetches.forget(worker);
-        self.spans.worker_lost(worker);
         if let Some(hello) = &peer.hello {
             // A worker leaves when all that it did is acknowledged: no word of farewell would say more, nor surely arrive.
             let leased = self.scheduler.worker_load(worker).is_some_and(|load| load.leased > 0);
@@ -417,13 +414,15 @@ impl DispatcherState {
     }
 
     /// Notes for people what became of an attempt.
-    fn attempt_ended(&self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+    fn attempt_ended(&mut self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+        self.spans.over(*lease, outcome, note);
         self.args.jobs.histories.ended(lease, outcome, unix_ms(), note);
     }
 
     /// What a worker that is gone had under way is not done by anybody.
     fn attempts_lost(&mut self, worker: WorkerId) {
         for lease in self.args.jobs.histories.lost(worker, unix_ms()) {
+            self.spans.over(lease, AttemptOutcome::Lost, None);
             self.let_go(lease);
         }
     }

@@ -2,7 +2,8 @@
 //! here, and each call ends at the look whether there is anything.
 
 use crate::jobs::entry::JobEntry;
-use quipu_shared::ids::{JobId, NodeId, WorkerId};
+use quipu_shared::detail::AttemptOutcome;
+use quipu_shared::ids::{JobId, NodeId};
 use quipu_shared::service::JobView;
 use quipu_shared::telemetry::TraceParent;
 use quipu_shared::telemetry::export::is_on;
@@ -30,27 +31,8 @@ struct JobSpan {
 
 struct LeaseSpan {
     span: TraceSpan,
-    worker: WorkerId,
     /// Whether its result is here, and the scheduler decides about it.
     completed: bool,
-}
-
-/// How an attempt ended that has no result here.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Unfinished {
-    Cancelled,
-    Rejected,
-    Lost,
-}
-
-impl Unfinished {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::Rejected => "rejected",
-            Self::Lost => "lost",
-        }
-    }
 }
 
 /// A commit, from its proposal to its end on the disk.
@@ -85,7 +67,7 @@ impl JobSpans {
     pub fn leased(
         &mut self,
         lease: Lease,
-        (worker, node): (WorkerId, Option<&NodeId>),
+        node: Option<&NodeId>,
         (first_row, rows): (u64, u64),
         speculative: bool,
     ) -> Option<TraceParent> {
@@ -107,14 +89,14 @@ impl JobSpans {
             span.set_with("quipu.node.id", || node.to_string());
         }
         let context = span.context();
-        job.leases.insert(lease, LeaseSpan { span, worker, completed: false });
+        job.leases.insert(lease, LeaseSpan { span, completed: false });
         context
     }
 
     /// The worker has a result.
     pub fn completed(&mut self, lease: Lease, busy_us: u64, output: &ShardOutput) {
         // A worker that hears nothing offers its result again.
-        if let Some(LeaseSpan { span, completed, .. }) = self.lease(lease)
+        if let Some(LeaseSpan { span, completed }) = self.lease(lease)
             && !std::mem::replace(completed, true)
         {
             span.set_number("quipu.attempt.busy_us", busy_us);
@@ -125,34 +107,19 @@ impl JobSpans {
     /// The result counts: its commit, and the lease's span, which ends after it.
     pub fn recording(&mut self, lease: Lease) -> Option<(TraceSpan, TraceSpan)> {
         let LeaseSpan { mut span, .. } = self.jobs.get_mut(&lease.job)?.leases.remove(&lease)?;
-        span.set("quipu.attempt.outcome", "completed");
+        span.set("quipu.attempt.outcome", AttemptOutcome::Completed.name());
         Some((commit(1, span.context()), span))
     }
 
-    /// The attempt died.
-    pub fn failed(&mut self, lease: Lease, reason: &str) {
-        if let Some(LeaseSpan { span, .. }) = self.lease(lease) {
-            span.set("quipu.attempt.outcome", "failed");
-            span.fail("attempt_failed", reason);
-            self.end(lease);
-        }
-    }
-
     /// The attempt is over, and has no result that counts.
-    pub fn over(&mut self, lease: Lease, how: Unfinished) {
-        if let Some(LeaseSpan { span, completed, .. }) = self.lease(lease) {
-            span.set("quipu.attempt.outcome", if *completed { "superseded" } else { how.name() });
-            self.end(lease);
-        }
-    }
-
-    /// What a worker held is lost.
-    pub fn worker_lost(&mut self, worker: WorkerId) {
-        for job in self.jobs.values_mut() {
-            for (_, mut lost) in job.leases.extract_if(.., |_, held| held.worker == worker) {
-                lost.span.set("quipu.attempt.outcome", Unfinished::Lost.name());
-                lost.span.fail("worker_lost", "the worker was lost");
-            }
+    pub fn over(&mut self, lease: Lease, outcome: AttemptOutcome, note: Option<&str>) {
+        let Some(LeaseSpan { mut span, .. }) = self.jobs.get_mut(&lease.job).and_then(|job| job.leases.remove(&lease))
+        else {
+            return;
+        };
+        span.set("quipu.attempt.outcome", outcome.name());
+        if outcome.went_wrong() {
+            span.fail(outcome.name(), note.unwrap_or_default());
         }
     }
 
@@ -166,7 +133,7 @@ impl JobSpans {
         let Some(JobSpan { mut span, leases, .. }) = self.jobs.remove(&job) else { return };
         let view = view();
         for (_, mut left) in leases {
-            left.span.set("quipu.attempt.outcome", Unfinished::Cancelled.name());
+            left.span.set("quipu.attempt.outcome", AttemptOutcome::Stopped.name());
         }
         span.set("quipu.job.state", view.state.name());
         span.set_number("quipu.rows.count", view.rows_done);
@@ -185,11 +152,5 @@ impl JobSpans {
 
     fn lease(&mut self, lease: Lease) -> Option<&mut LeaseSpan> {
         self.jobs.get_mut(&lease.job)?.leases.get_mut(&lease)
-    }
-
-    fn end(&mut self, lease: Lease) {
-        if let Some(job) = self.jobs.get_mut(&lease.job) {
-            job.leases.remove(&lease);
-        }
     }
 }

@@ -62,11 +62,12 @@ pub(super) async fn begins_with_preface(stream: &mut (impl AsyncRead + Unpin)) -
     Ok((said, is_h2))
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end, which is near when it has asked and then asks nothing for `idle_timeout`.
 pub(super) async fn serve<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     service: S,
     limits: &HttpLimits,
+    idle_timeout: Duration,
     stop: &CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
@@ -111,7 +112,7 @@ pub(super) async fn serve<S>(
                 return;
             }
             () = stop.cancelled(), if told_to_end.is_none() => Verdict::Idle,
-            _ = look.tick() => clocks.look(limits, Instant::now()),
+            _ = look.tick() => clocks.look(limits, idle_timeout, Instant::now()),
         };
         match (verdict, told_to_end) {
             (Verdict::Dead(why), _) => return tracing::debug!(error = why, "connection cut"),
@@ -194,13 +195,13 @@ impl Clocks {
         u64::try_from(at.duration_since(self.begun).as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn look(&self, limits: &HttpLimits, now: Instant) -> Verdict {
+    fn look(&self, limits: &HttpLimits, idle_timeout: Duration, now: Instant) -> Verdict {
         let inner = self.lock();
         if inner.active == 0 {
             let idle = now.duration_since(inner.idle_since);
             return match inner.asked {
                 false if idle >= limits.head_timeout => Verdict::Dead("it asks nothing"),
-                true if idle >= limits.h2_idle_timeout => Verdict::Idle,
+                true if idle >= idle_timeout => Verdict::Idle,
                 _ => Verdict::Well,
             };
         }
@@ -282,16 +283,19 @@ mod tests {
         let limits = HttpLimits::default();
         let clocks = Arc::new(Clocks::new());
         let at = |seconds| clocks.begun + Duration::from_secs(seconds);
-        assert_eq!(clocks.look(&limits, at(29)), Verdict::Well);
-        assert_eq!(clocks.look(&limits, at(30)), Verdict::Dead("it asks nothing"));
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(29)), Verdict::Well);
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(30)), Verdict::Dead("it asks nothing"));
         let clock = clocks.begin();
-        assert_eq!(clocks.look(&limits, at(10_000)), Verdict::Well, "the answer is waited for");
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(10_000)), Verdict::Well, "the answer is waited for");
         clock.waits_since_ms.store(1_000, Ordering::Relaxed);
-        assert_eq!(clocks.look(&limits, at(600)), Verdict::Well);
-        assert_eq!(clocks.look(&limits, at(601)), Verdict::Dead("the client does not take an answer"));
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(600)), Verdict::Well);
+        assert_eq!(
+            clocks.look(&limits, limits.h2_idle_timeout, at(601)),
+            Verdict::Dead("the client does not take an answer")
+        );
         drop(clock);
-        assert_eq!(clocks.look(&limits, at(299)), Verdict::Well);
-        assert_eq!(clocks.look(&limits, at(301)), Verdict::Idle);
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(299)), Verdict::Well);
+        assert_eq!(clocks.look(&limits, limits.h2_idle_timeout, at(301)), Verdict::Idle);
         for _ in 0..1000 {
             drop(clocks.begin());
         }

@@ -245,7 +245,9 @@ async fn drive(
         router.call(request)
     });
     if is_h2 {
-        return h2::serve(stream, service, &door.limits, &door.stop).await;
+        // There is no header there that says that it was the last answer.
+        let idle = if crowded.0 { Duration::ZERO } else { door.limits.h2_idle_timeout };
+        return h2::serve(stream, service, &door.limits, idle, &door.stop).await;
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
