@@ -56,8 +56,12 @@ fn results_come_in_the_form_of_the_job_and_in_no_other() {
     let accept = [("accept", "application/json;q=0.5, application/x-ndjson")];
     let answer = client.ask("GET", &format!("{job}/results"), &accept, b"").expect("results");
     assert_eq!((answer.status, answer.media_type.as_str()), (200, "application/x-ndjson"));
-    let lines: Vec<serde_json::Value> =
-        answer.body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).expect("JSON")).collect();
+    let lines: Vec<serde_json::Value> = answer
+        .body
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).expect("JSON"))
+        .collect();
     assert_eq!(lines.len(), 10_000);
     assert_eq!(lines[9_999], serde_json::json!({ "x": 9999, "y": 4999.5 }));
 
@@ -74,8 +78,22 @@ fn values_are_those_of_a_job() {
     let cluster = Cluster::start(1);
     let mut client = client(&cluster);
     let formulas = [
-        "10 + 2 * 3", "7 / 2", "0.1 + 0.2", "2 ^ 0.5", "math::sin(1e10)", "0.0 / 0", "-1.0 / 0", "(1, 2.0, \"x\")", "1 / 0", "1 +",
-        "9223372036854775807 + 1", "str::to_uppercase(\"é\")", "foo(1)", "a", "a = 3; a * a", "1 == 1.0",
+        "10 + 2 * 3",
+        "7 / 2",
+        "0.1 + 0.2",
+        "2 ^ 0.5",
+        "math::sin(1e10)",
+        "0.0 / 0",
+        "-1.0 / 0",
+        "(1, 2.0, \"x\")",
+        "1 / 0",
+        "1 +",
+        "9223372036854775807 + 1",
+        "str::to_uppercase(\"é\")",
+        "foo(1)",
+        "a",
+        "a = 3; a * a",
+        "1 == 1.0",
     ];
     let file = cluster.folder.path().join("formulas");
     std::fs::write(&file, formulas.join("\n")).expect("formulas");

@@ -5,8 +5,8 @@
 //! [`eval`] (what is answered without a job), [`http`], [`pulse`] and [`ui`] (the API, what is told to all who watch, the
 //! dashboard).
 
-mod detail;
 pub mod access;
+mod detail;
 pub mod disk;
 pub mod dispatcher;
 pub mod eval;

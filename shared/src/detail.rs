@@ -241,9 +241,13 @@ mod tests {
 
     #[test]
     fn cells_are_few_and_cover_every_row() {
-        for (rows, granule, cells, rows_per_cell) in
-            [(0, 4096, 0, 4096), (1, 4096, 1, 4096), (3, 1, 3, 1), (4096 * 320, 4096, 320, 4096), (4096 * 321, 4096, 161, 8192)]
-        {
+        for (rows, granule, cells, rows_per_cell) in [
+            (0, 4096, 0, 4096),
+            (1, 4096, 1, 4096),
+            (3, 1, 3, 1),
+            (4096 * 320, 4096, 320, 4096),
+            (4096 * 321, 4096, 161, 8192),
+        ] {
             let map = ShardMap::new(rows, granule);
             assert_eq!((map.cells.len(), map.rows_per_cell), (cells, rows_per_cell), "{rows}");
             assert_eq!((0..cells).map(|cell| map.rows_of(cell)).sum::<u64>(), rows);

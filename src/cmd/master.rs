@@ -13,6 +13,7 @@ use quipu_master::store::StoreError;
 use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
+use quipu_shared::trust::CertificateFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,14 @@ pub(crate) struct MasterArgs {
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
 
+    /// Own certificate for HTTP and gRPC (PEM), such as browsers take; HTTP is then TLS on loopback, too
+    #[arg(long, value_name = "FILE")]
+    http_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    http_key: Option<PathBuf>,
+
     /// Name of the node [default: a fresh one at every start]
     #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
     node_id: Option<NodeId>,
@@ -92,6 +101,8 @@ impl MasterArgs {
             .set("--advertise", "gossip.advertise", self.advertise.as_ref())
             .set("--seed", "gossip.seeds", (!self.seeds.is_empty()).then_some(&self.seeds))
             .set("--host-name", "master.host_names", (!self.host_names.is_empty()).then_some(&self.host_names))
+            .set("--http-cert", "master.http_cert", self.http_cert.as_ref())
+            .set("--http-key", "master.http_key", self.http_key.as_ref())
             .set("--node-id", "master.node_id", self.node_id.as_ref())
             .set("--data-dir", "cluster.data_dir", self.data_dir.as_ref())
             .set("--tls-cert", "cluster.tls_cert", self.tls_cert.as_ref())
@@ -112,16 +123,19 @@ impl MasterArgs {
         let tokens = parts.secret.http_tokens(&config.cluster.id);
         let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
         http.limits = http_limits(&config.limits);
+        http.cors_origins.clone_from(&config.master.cors_origins);
         http.eval = EvalEngine::new(eval(config));
         http.allowed_hosts.clone_from(&config.master.host_names);
         http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
-        let secure = !config.master.http.ip().to_canonical().is_loopback();
+        let files = config.master.http_cert.clone().zip(config.master.http_key.clone());
+        let files = files.map(|(certificate, key)| CertificateFiles { certificate, key });
+        let secure = files.is_some() || !config.master.http.ip().to_canonical().is_loopback();
         if secure {
             let mut hosts = http.allowed_hosts.clone();
             if !config.master.http.ip().is_unspecified() {
                 hosts.push(config.master.http.ip().to_string());
             }
-            let tls = parts.trust.http_server_config(&hosts, SystemTime::now());
+            let tls = parts.trust.http_server_config(&hosts, files.as_ref(), SystemTime::now());
             http.tls = Some(tls.map_err(|error| Failure::new(Exit::Config, error.to_string()))?);
         }
 

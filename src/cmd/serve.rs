@@ -4,7 +4,9 @@ use crate::failure::{Exit, Failure};
 use quipu_shared::config::{ClusterConfig, Config};
 use quipu_shared::ids::{Generation, NodeId, Role};
 use quipu_shared::membership::{GossipConfig, Identity};
-use quipu_shared::trust::{ClusterSecret, NodeTrust, OwnCertificate, Pki, install_crypto_provider, node_name};
+use quipu_shared::trust::{
+    CertificateFiles, ClusterSecret, NodeTrust, OwnCertificate, Pki, install_crypto_provider, node_name,
+};
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -127,8 +129,7 @@ fn state_folder(config: &ClusterConfig) -> Result<PathBuf, Failure> {
 fn pki(config: &ClusterConfig) -> Pki {
     match (&config.tls_cert, &config.tls_key, &config.tls_ca) {
         (Some(certificate), Some(key), Some(authorities)) => Pki::Own(OwnCertificate {
-            certificate: certificate.clone(),
-            key: key.clone(),
+            files: CertificateFiles { certificate: certificate.clone(), key: key.clone() },
             authorities: authorities.clone(),
         }),
         _ => Pki::Derived,

@@ -2,8 +2,8 @@
 
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
-use crate::scheduler::Effect;
 use crate::jobs::history::Begun;
+use crate::scheduler::Effect;
 use crate::store::sequencer::unix_ms;
 use bytes::Bytes;
 use quipu_shared::detail::AttemptOutcome;

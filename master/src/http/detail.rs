@@ -1,8 +1,8 @@
 //! What there is to know of one job beyond its view, and of one node.
 
-use super::{ApiState, callers};
 use super::jobs::{JobPath, bad_path, parse_job};
 use super::refusal::Refusal;
+use super::{ApiState, callers};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use quipu_shared::access::Caller;
@@ -14,19 +14,31 @@ use std::collections::BTreeMap;
 type Who = Extension<Caller>;
 
 /// `GET /v1/jobs/{id}/detail`.
-pub(super) async fn detail(State(api): ApiState, Extension(caller): Who, path: JobPath) -> Result<Json<JobDetail>, Refusal> {
+pub(super) async fn detail(
+    State(api): ApiState,
+    Extension(caller): Who,
+    path: JobPath,
+) -> Result<Json<JobDetail>, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     Ok(Json(api.service.job_detail(callers::visible(&api, &caller, parse_job(&segment)?).await?.id).await?))
 }
 
 /// `GET /v1/jobs/{id}/shards`.
-pub(super) async fn shards(State(api): ApiState, Extension(caller): Who, path: JobPath) -> Result<Json<ShardMap>, Refusal> {
+pub(super) async fn shards(
+    State(api): ApiState,
+    Extension(caller): Who,
+    path: JobPath,
+) -> Result<Json<ShardMap>, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     Ok(Json(api.service.job_shards(callers::visible(&api, &caller, parse_job(&segment)?).await?.id).await?))
 }
 
 /// `GET /v1/jobs/{id}/attempts`.
-pub(super) async fn attempts(State(api): ApiState, Extension(caller): Who, path: JobPath) -> Result<Json<AttemptList>, Refusal> {
+pub(super) async fn attempts(
+    State(api): ApiState,
+    Extension(caller): Who,
+    path: JobPath,
+) -> Result<Json<AttemptList>, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     Ok(Json(api.service.job_attempts(callers::visible(&api, &caller, parse_job(&segment)?).await?.id).await?))
 }

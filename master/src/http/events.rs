@@ -1,14 +1,14 @@
 //! The cluster for those who watch it: `GET /v1/events`, and the streams of the dashboard.
 
 use super::ApiState;
-use super::refusal::Refusal;
 use super::guard::BUSY_RETRY_AFTER_S;
+use super::refusal::Refusal;
+use crate::pulse::Beat;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use crate::pulse::Beat;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};

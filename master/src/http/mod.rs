@@ -38,13 +38,14 @@ use crate::eval::{EvalConfig, EvalEngine};
 use crate::pulse::Pulse;
 use crate::ui::{self, Ui};
 use axum::Router;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH,
-    LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
+    JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER,
+    UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
@@ -55,6 +56,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 
 /// Says whether a bearer token is one of the cluster's. It must take the same time for every wrong token.
 pub type TokenVerifier = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -79,6 +81,8 @@ pub struct HttpConfig {
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
     /// connection came in on are always allowed.
     pub allowed_hosts: Vec<String>,
+    /// Origins of other sites whose pages may ask; none, unless somebody says so.
+    pub cors_origins: Vec<String>,
     /// Evaluates formulas at once.
     pub eval: Arc<EvalEngine>,
     /// What one client may cost.
@@ -96,6 +100,7 @@ impl HttpConfig {
             audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
         }
@@ -179,10 +184,13 @@ struct Api {
     /// Whether cookies may travel over TLS only.
     secure: bool,
     audit: Option<AuditLog>,
-    /// How many refusals a second are written down.
-    refusals_audited: DefaultDirectRateLimiter,
+    /// How many denials a second are answered at once.
+    denials: DefaultDirectRateLimiter,
+    /// How many of them are written down.
+    denials_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    cors_origins: Vec<String>,
     eval: Arc<EvalEngine>,
     limits: HttpLimits,
     in_flight: Semaphore,
@@ -247,14 +255,34 @@ fn routes() -> Routes {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    routes()
+    let router = routes()
         .into_router()
         .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compress::layer())
-        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
+    let router = match cors(&api.cors_origins) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router.with_state(api)
+}
+
+/// Tells browsers which pages of other origins may ask; without any, nothing at all. Cookies are never theirs to send.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let asked = [IDEMPOTENCY_KEY_HEADER, TRACEPARENT_HEADER, "last-event-id"].map(HeaderName::from_static);
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(asked).collect::<Vec<_>>())
+            .expose_headers([header::LOCATION, header::RETRY_AFTER]),
+    )
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {

@@ -1,10 +1,10 @@
 //! Binds, accepts, and drives connections until told to stop.
 
 use super::conn::Patient;
-use crate::pulse::Pulse;
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, router};
 use crate::access::sessions::Sessions;
+use crate::pulse::Pulse;
 use axum::Router;
 use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
@@ -31,12 +31,14 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Denials a second that are answered at once; further ones wait.
+const DENIALS_PER_S: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
+/// Denials a second that the audit log has: who asks without end fills no disk.
+const DENIALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Connections that the system has ready for us: a burst of clients should not have to knock twice, which takes a second.
 const BACKLOG: u32 = 4096;
 /// Connections beyond the limit that are answered at once, with when to try again; more wait in the backlog.
 const STANDING_MAX: usize = 256;
-/// Refusals a second that the audit log has: who asks without end fills no disk.
-const REFUSALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.
@@ -68,7 +70,7 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, eval, limits } = config;
+    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, cors_origins, eval, limits } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -92,9 +94,11 @@ pub async fn serve(
         sessions: Sessions::new(limits.sessions_max, limits.session_idle),
         secure: acceptor.is_some(),
         audit,
-        refusals_audited: RateLimiter::direct(Quota::per_second(REFUSALS_AUDITED_PER_S)),
+        denials: RateLimiter::direct(Quota::per_second(DENIALS_PER_S)),
+        denials_audited: RateLimiter::direct(Quota::per_second(DENIALS_AUDITED_PER_S)),
         ready,
         allowed_hosts,
+        cors_origins,
         eval,
         in_flight: Semaphore::new(limits.requests_in_flight_max),
         clients: Clients::default(),

@@ -247,10 +247,8 @@ impl History {
         view.ended_at_ms = Some(now_ms.max(view.started_at_ms));
         view.note = note.map(|note| clipped(note).to_owned());
         let runs_elsewhere = self.live.values().any(|live| live.view.first_row == view.first_row);
-        let again = !matches!(
-            view.outcome,
-            AttemptOutcome::Completed | AttemptOutcome::Superseded | AttemptOutcome::Stopped
-        );
+        let again =
+            !matches!(view.outcome, AttemptOutcome::Completed | AttemptOutcome::Superseded | AttemptOutcome::Stopped);
         if again && !runs_elsewhere {
             self.queued.insert(view.first_row, view.rows);
         }

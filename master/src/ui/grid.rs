@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn cells_fill_in_steps_and_are_full_only_when_done() {
         let cell = |done| ShardCell { done, ..ShardCell::default() };
-        for (done, expected) in [(0, "cell d0"), (1, "cell d1"), (500, "cell d4"), (999, "cell d7"), (1000, "cell d8")] {
+        for (done, expected) in [(0, "cell d0"), (1, "cell d1"), (500, "cell d4"), (999, "cell d7"), (1000, "cell d8")]
+        {
             assert_eq!(class(&cell(done), 1000), expected);
         }
         let busy = ShardCell { done: 1, leased: 2, queued: 3, retried: 4 };

@@ -91,7 +91,8 @@ pub(super) async fn page(
     let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
     let newest = match asked.before.is_empty() {
         true => {
-            let query = JobQuery { namespace: caller.namespace.clone(), limit: 1, newest_first: true, ..JobQuery::default() };
+            let query =
+                JobQuery { namespace: caller.namespace.clone(), limit: 1, newest_first: true, ..JobQuery::default() };
             let newest = ui.service.jobs(query).await.unwrap_or_default();
             format!("&newest={}", newest.first().map_or(0, |job| job.id.0))
         }

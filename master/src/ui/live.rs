@@ -90,7 +90,8 @@ pub(super) async fn job(State(ui): UiState, Extension(caller): Who, Path(id): Pa
     };
     match watched.await {
         Ok((job, views)) => {
-            let watching = JobWatch { ui: Arc::clone(&ui), caller, job, views, told: Told::default(), pace: None, ended: false };
+            let watching =
+                JobWatch { ui: Arc::clone(&ui), caller, job, views, told: Told::default(), pace: None, ended: false };
             respond(&ui, watching.into_stream().boxed())
         }
         Err(error) => refused(&error),
@@ -240,7 +241,8 @@ impl ListWatch {
                     ..JobQuery::default()
                 };
                 let last = self.ui.service.jobs(query).await.ok()?.first().map_or(0, |job| job.id.0);
-                let newer = html! { @if last > newest { p.newer { a href="/jobs" { "Newer jobs have come. Show them" } } } };
+                let newer =
+                    html! { @if last > newest { p.newer { a href="/jobs" { "Newer jobs have come. Show them" } } } };
                 parts.push(("newer", newer));
             }
             if parts.is_empty() {

@@ -20,14 +20,8 @@ pub(super) async fn page(
     Path(id): Path<String>,
 ) -> Response {
     let title = format!("Node {id:.64}");
-    let mut frame = Frame {
-        caller: &caller,
-        headers: &headers,
-        place: Place::Elsewhere,
-        title: &title,
-        live: None,
-        script: None,
-    };
+    let mut frame =
+        Frame { caller: &caller, headers: &headers, place: Place::Elsewhere, title: &title, live: None, script: None };
     match parts(&ui, &caller, &id).await {
         Ok((node, parts)) => {
             frame.live = Some(format!("/live/nodes/{}", node.id));

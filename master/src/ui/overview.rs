@@ -152,9 +152,11 @@ fn tiles(view: &ClusterView) -> Markup {
 fn nodes(view: &ClusterView) -> Markup {
     let (down, here): (Vec<&NodeView>, Vec<&NodeView>) =
         view.nodes.iter().partition(|node| node.state == NodeState::Down);
-    let hidden = down.len().saturating_sub(DOWN_SHOWN_MAX) as u64 + view.nodes_total.saturating_sub(view.nodes.len() as u64);
+    let hidden =
+        down.len().saturating_sub(DOWN_SHOWN_MAX) as u64 + view.nodes_total.saturating_sub(view.nodes.len() as u64);
     let mut zones: BTreeMap<&str, Vec<&NodeView>> = BTreeMap::new();
-    let (masters, here): (Vec<&NodeView>, Vec<&NodeView>) = here.into_iter().partition(|node| node.role == Role::Master);
+    let (masters, here): (Vec<&NodeView>, Vec<&NodeView>) =
+        here.into_iter().partition(|node| node.role == Role::Master);
     for &node in here.iter().chain(down.iter().take(DOWN_SHOWN_MAX)) {
         zones.entry(&node.zone).or_default().push(node);
     }

@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(scale.ticks().iter().map(|x| tick(*x)).collect::<Vec<_>>(), ["−5", "0", "5"]);
         let scale = Scale::new([0.0, 0.00123].into_iter(), 0.0, 100.0).unwrap();
         assert!(scale.ticks().len() >= 3);
-        assert_eq!((tick(1e-9), tick(0.25), tick(-0.0), tick(1e9)), ("1.0e-9".into(), "0.25".into(), "0".into(), "1.0e9".into()));
+        assert_eq!(
+            (tick(1e-9), tick(0.25), tick(-0.0), tick(1e9)),
+            ("1.0e-9".into(), "0.25".into(), "0".into(), "1.0e9".into())
+        );
     }
 
     #[test]

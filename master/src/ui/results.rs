@@ -144,7 +144,9 @@ fn objects(text: &str, whole: bool) -> Markup {
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(error) => error.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), Into::into),
+        Value::Object(error) => {
+            error.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), Into::into)
+        }
         value => value.to_string(),
     }
 }
@@ -244,7 +246,9 @@ mod tests {
         assert_eq!(two.matches("class=\"line ").count(), 2, "{two}");
         let many: String = (0..9).map(|a| format!("{a},0,1\n{a},1,2\n")).collect();
         assert!(swept(&format!("a,x,y\n{many}")).is_none());
-        assert!(swept("x,result\n0,word\n1,2\n").is_none() && swept("x,result\n0,1\n").is_none() && swept("").is_none());
+        assert!(
+            swept("x,result\n0,word\n1,2\n").is_none() && swept("x,result\n0,1\n").is_none() && swept("").is_none()
+        );
     }
 
     #[test]

@@ -121,7 +121,9 @@ fn what_users_wrote_is_text_on_the_page_of_their_job() {
 #[test]
 fn nodes_say_in_words_how_they_are() {
     let html = written(&cluster());
-    for (class, word) in [("node up", "up"), ("node draining", "draining"), ("node down", "down"), ("node left", "left")] {
+    for (class, word) in
+        [("node up", "up"), ("node draining", "draining"), ("node down", "down"), ("node left", "left")]
+    {
         assert!(html.contains(class) && html.contains(&format!("{word}</span>")), "{word}: {html}");
     }
     assert!(html.contains("1 of 4 workers up, 1 draining, down: worker-3; 1 jobs run."), "{html}");
@@ -149,7 +151,10 @@ fn grid_says_in_words_what_it_shows() {
     let mut map = ShardMap::new(1_000, 1);
     map.count(0, 250, |cell| &mut cell.done);
     let html = grid::grid(&job("a"), &map).into_string();
-    assert!(html.contains("aria-label=\"250 of 1000 rows done; 2 shards leased, 0 queued again, 0 further attempts\""), "{html}");
+    assert!(
+        html.contains("aria-label=\"250 of 1000 rows done; 2 shards leased, 0 queued again, 0 further attempts\""),
+        "{html}"
+    );
     let unknown = grid::grid(&job("a"), &ShardMap { rows: 9, ..ShardMap::default() }).into_string();
     assert!(unknown.contains("is not kept"), "{unknown}");
 }

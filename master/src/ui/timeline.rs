@@ -165,9 +165,8 @@ fn bar_class(outcome: AttemptOutcome) -> &'static str {
         AttemptOutcome::Completed => "o-completed",
         AttemptOutcome::Running => "o-running",
         AttemptOutcome::Failed | AttemptOutcome::Lost | AttemptOutcome::Expired => "o-failed",
-        AttemptOutcome::Superseded
-        | AttemptOutcome::Rejected
-        | AttemptOutcome::Returned
-        | AttemptOutcome::Stopped => "o-superseded",
+        AttemptOutcome::Superseded | AttemptOutcome::Rejected | AttemptOutcome::Returned | AttemptOutcome::Stopped => {
+            "o-superseded"
+        }
     }
 }

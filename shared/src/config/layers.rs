@@ -43,7 +43,7 @@ const SECRET_VARIABLES: [(&str, &str); 2] =
 const NAMESPACES: &str = "namespaces";
 
 /// Keys of paths. In a file, a relative one starts at that file's folder: the working folder of a service is an accident.
-const PATH_KEYS: [&str; 7] = [
+const PATH_KEYS: [&str; 9] = [
     "client.token_file",
     "client.ca_file",
     "cluster.secret_file",
@@ -51,6 +51,8 @@ const PATH_KEYS: [&str; 7] = [
     "cluster.tls_key",
     "cluster.tls_ca",
     "cluster.data_dir",
+    "master.http_cert",
+    "master.http_key",
 ];
 
 /// Why there is no configuration.

@@ -162,6 +162,12 @@ pub struct MasterConfig {
     pub gossip: SocketAddr,
     /// Further host names that clients may call it by; they stand in its HTTP certificate too.
     pub host_names: Vec<String>,
+    /// Origins of other sites whose pages may ask, such as `https://app.example`; with a bearer token, as everybody.
+    pub cors_origins: Vec<String>,
+    /// Own certificate for HTTP and gRPC alone (PEM), such as browsers take; read again every hour.
+    pub http_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub http_key: Option<PathBuf>,
     /// Threads for formulas that are evaluated at once; 0 means half the cores.
     pub eval_threads: usize,
 }
@@ -176,6 +182,9 @@ impl Default for MasterConfig {
             rpc: loopback(RPC_PORT),
             gossip: loopback(GOSSIP_PORT),
             host_names: Vec::new(),
+            cors_origins: Vec::new(),
+            http_cert: None,
+            http_key: None,
             eval_threads: 0,
         }
     }

@@ -105,6 +105,7 @@ fn every_key_can_be_set_from_the_environment() {
     let values = BTreeMap::from([
         ("client.cluster", "https://m.example:7402"),
         ("client.output", "json"),
+        ("client.namespace", "team-a"),
         ("gossip.seeds", "a:1, b:2,"),
         ("gossip.advertise", "10.0.0.7"),
         ("gossip.period_ms", "600"),

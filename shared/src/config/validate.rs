@@ -54,7 +54,20 @@ impl Config {
         })?;
         let both = self.cluster.tls_cert.is_some() == self.cluster.tls_key.is_some();
         let lonely = if self.cluster.tls_cert.is_some() { "cluster.tls_cert" } else { "cluster.tls_key" };
-        require(both, lonely, || "tls_cert and tls_key belong together; set both or neither".into())
+        require(both, lonely, || "tls_cert and tls_key belong together; set both or neither".into())?;
+        let is_origin = |origin: &str| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+            })
+        };
+        if let Some(bad) = self.master.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let problem = format!("{bad:?} is no origin such as https://app.example: scheme and host, no path, no *");
+            return Err(("master.cors_origins", problem));
+        }
+        let both = self.master.http_cert.is_some() == self.master.http_key.is_some();
+        let lonely = if self.master.http_cert.is_some() { "master.http_cert" } else { "master.http_key" };
+        require(both, lonely, || "http_cert and http_key belong together; set both or neither".into())
     }
 }
 

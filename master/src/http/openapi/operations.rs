@@ -4,8 +4,8 @@ use super::describe::{Operation, binary, integer, string, text};
 use quipu_shared::access::{IssuedToken, NewToken};
 use quipu_shared::api::{
     BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, Explanation, HEALTH_PATH, JOBS_PATH,
-    JobPage, LOGIN_PATH, LOGOUT_PATH, NDJSON_MEDIA_TYPE, NODES_PATH, NodeList, PAGE_JOBS_MAX, READY_PATH, SCHEDULES_PATH, ScheduleList,
-    TOKENS_PATH, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
+    JobPage, LOGIN_PATH, LOGOUT_PATH, NDJSON_MEDIA_TYPE, NODES_PATH, NodeList, PAGE_JOBS_MAX, READY_PATH,
+    SCHEDULES_PATH, ScheduleList, TOKENS_PATH, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
 };
 use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttemptList, ShardMap};
 use quipu_shared::eval::{CheckAnswer, CheckRequest, EvalAnswer, EvalRequest};

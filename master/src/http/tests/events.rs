@@ -1,6 +1,6 @@
 //! The cluster as it is told to all who watch, and the details of jobs and nodes.
 
-use super::fake::{eval_spec, error};
+use super::fake::{error, eval_spec};
 use super::raw::{DEADLINE, request};
 use super::start;
 use quipu_shared::detail::{AttemptList, AttemptOutcome, AttemptView};

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, RunningJob, ShardMap};
 use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, RunningJob, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeState, NodeView, ScheduleChange, ScheduleView,

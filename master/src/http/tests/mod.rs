@@ -1,5 +1,6 @@
 //! The API from outside: real sockets, a service that does as told.
 
+mod access;
 mod batch;
 mod compress;
 mod docs;
