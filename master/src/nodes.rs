@@ -11,6 +11,9 @@ const RATE_WEIGHT: f64 = 0.2;
 /// Nodes that are kept for people to look at; the oldest that are down go first.
 const NODES_MAX: usize = 10_000;
 
+/// What is told of a worker that has left as it was asked to.
+pub const LEFT_NOTE: &str = "drained and left";
+
 /// A node as gossip knows it.
 #[derive(Clone, Debug)]
 pub struct GossipNode {
@@ -129,6 +132,12 @@ impl NodeTable {
             node.state = NodeState::Down;
             node.leased = 0;
         });
+    }
+
+    /// A worker has drained, and its link is closed.
+    pub fn left(&self, id: &NodeId) {
+        self.lost(id);
+        self.change(id, |node| node.note = Some(LEFT_NOTE.to_owned()));
     }
 
     /// A worker holds this many attempts now.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Longest name of a namespace: that of a DNS label (RFC 1123).
 pub const NAMESPACE_BYTES_MAX: usize = 63;
@@ -14,7 +15,7 @@ pub const TOKEN_NAME_BYTES_MAX: usize = 128;
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// What a token allows. Each role includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessRole {
     /// Look at jobs, results and nodes.
@@ -57,8 +58,9 @@ impl FromStr for AccessRole {
 }
 
 /// A part of the cluster that sees nothing of the others: jobs, schedules and tokens belong to one, and quotas are its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
@@ -145,7 +147,7 @@ impl Caller {
 }
 
 /// A token to be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// For people, and for the audit log.
@@ -164,7 +166,7 @@ pub struct NewToken {
 }
 
 /// A token as it can be looked at: its text is not kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its id.
     pub id: TokenId,
@@ -183,7 +185,7 @@ pub struct TokenView {
 }
 
 /// A token that was just made, with its text, which is shown this once.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssuedToken {
     /// What can be looked at later.
     pub token: TokenView,

@@ -5,17 +5,26 @@
 use crate::service::{ErrorKind, JobView, NodeView, Place, ScheduleView, ServiceError};
 use crate::spec::ResultFormat;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Jobs: `POST` submits, `GET` lists.
 pub const JOBS_PATH: &str = "/v1/jobs";
 /// Many jobs: `POST` takes a [`SubmitRequest`](crate::service::SubmitRequest) a line, and answers a [`BatchLine`] each.
 pub const BATCH_PATH: &str = "/v1/jobs:batch";
+/// Formulas that are answered at once: `POST` takes an [`EvalRequest`](crate::eval::EvalRequest).
+pub const EVAL_PATH: &str = "/v1/eval";
+/// What can be said of a formula before it is evaluated: `POST` takes a [`CheckRequest`](crate::eval::CheckRequest).
+pub const CHECK_PATH: &str = "/v1/check";
 /// Recurring jobs: `GET` lists, `POST` adds.
 pub const SCHEDULES_PATH: &str = "/v1/schedules";
 /// Uploads: `PUT` takes a table's bytes.
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
 pub const NODES_PATH: &str = "/v1/nodes";
+/// The cluster at one moment: its nodes and the jobs that run.
+pub const CLUSTER_PATH: &str = "/v1/cluster";
+/// The same now and at each change, at most twice a second, as server-sent events.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// Tokens: `GET` lists, `POST` makes one, `DELETE` of one revokes it.
 pub const TOKENS_PATH: &str = "/v1/tokens";
 /// Browsers: `GET` gives the form, `POST` opens a session.
@@ -24,6 +33,10 @@ pub const LOGIN_PATH: &str = "/login";
 pub const LOGOUT_PATH: &str = "/logout";
 /// Versions of the product, its protocol and its numerics.
 pub const VERSION_PATH: &str = "/v1/version";
+/// The API as an OpenAPI document.
+pub const DOCUMENT_PATH: &str = "/openapi.json";
+/// The same to browse.
+pub const DOCS_PATH: &str = "/docs";
 /// Figures of the master for Prometheus.
 pub const METRICS_PATH: &str = "/metrics";
 /// What the master's processors do, as a profile in pprof's form.
@@ -54,14 +67,14 @@ pub const PAGE_JOBS_MAX: usize = 1000;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// Every token.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenList {
     /// By id.
     pub tokens: Vec<crate::access::TokenView>,
 }
 
 /// A page of jobs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobPage {
     /// Oldest first, or newest first where that was asked for.
     pub jobs: Vec<JobView>,
@@ -70,7 +83,7 @@ pub struct JobPage {
 }
 
 /// What became of one line of a batch: either member is there, in the order of the lines that are not blank.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchLine {
     /// The accepted job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,28 +121,28 @@ impl BatchLine {
 }
 
 /// Why a job stands where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// For people.
     pub lines: Vec<String>,
 }
 
 /// Every recurring job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleList {
     /// By id.
     pub schedules: Vec<ScheduleView>,
 }
 
 /// The nodes of the cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeList {
     /// By id.
     pub nodes: Vec<NodeView>,
 }
 
 /// What the master runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     /// Version of the product.
     pub version: String,
@@ -152,7 +165,7 @@ pub fn result_media_type(format: ResultFormat) -> &'static str {
 }
 
 /// An error as the API writes it: RFC 9457 with the members `code`, `kind` and `place`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// A URI that names the problem: `urn:quipu:problem:` and the code.
     #[serde(rename = "type")]

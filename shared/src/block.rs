@@ -4,6 +4,7 @@
 //! columns, the evaluator turns them into [`Values`], reducers and renderers take those.
 
 use crate::spec::Scalar;
+use utoipa::ToSchema;
 
 /// A column of a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +96,7 @@ impl Default for Values {
 }
 
 /// Why a row failed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, ToSchema)]
 pub struct RowError {
     /// Global row number, from 0.
     pub row: u64,

@@ -5,6 +5,7 @@
 
 use crate::access::{IssuedToken, Namespace, NewToken, TokenView};
 use crate::block::RowError;
+use crate::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use crate::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use crate::spec::{Dependency, JobSpec, ResultFormat, ScheduleSpec};
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// The cluster as a client sees it.
 #[async_trait]
@@ -35,6 +37,14 @@ pub trait JobService: Send + Sync + 'static {
     async fn forget(&self, job: JobId) -> Result<(), ServiceError>;
     /// Why a job stands where it stands, in lines for people.
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError>;
+    /// What was asked for, and how it is evaluated.
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError>;
+    /// How far each part of a job's rows is.
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError>;
+    /// A job's attempts: all that run, and the last that have ended since the master was started.
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError>;
+    /// The last attempts on a node, latest start first.
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError>;
     /// Cancels a job; no error if it has ended.
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError>;
     /// The job as it is.
@@ -66,6 +76,8 @@ pub trait JobService: Send + Sync + 'static {
     async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError>;
     /// The cluster's nodes, by id.
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError>;
+    /// The cluster as it is now. Rates of jobs are those since their acceptance.
+    async fn cluster(&self) -> Result<ClusterView, ServiceError>;
     /// Asks a worker to finish what it has and leave.
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError>;
     /// Accepts a recurring job.
@@ -119,7 +131,7 @@ pub enum ScheduleChange {
 }
 
 /// A recurring job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
     /// Its id.
     pub id: ScheduleId,
@@ -140,7 +152,7 @@ pub struct ScheduleView {
 }
 
 /// A job to be accepted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// The job.
@@ -154,7 +166,7 @@ pub struct SubmitRequest {
 }
 
 /// An accepted upload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// BLAKE3 of the bytes, in hexadecimal.
     pub digest: String,
@@ -163,7 +175,7 @@ pub struct Upload {
 }
 
 /// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize, ToSchema)]
 #[error("{message}")]
 pub struct ServiceError {
     /// What sort, which decides HTTP status and exit code.
@@ -181,7 +193,7 @@ pub struct ServiceError {
 }
 
 /// Where in a formula.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
     /// The formula.
     pub formula: String,
@@ -192,7 +204,7 @@ pub struct Place {
 }
 
 /// Sorts of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request is malformed (HTTP 400, exit 2).
@@ -224,7 +236,7 @@ pub enum ErrorKind {
 }
 
 /// State of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waits for its time.
@@ -281,7 +293,7 @@ impl JobState {
 }
 
 /// A job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its id.
     pub id: JobId,
@@ -341,7 +353,7 @@ pub struct JobView {
 }
 
 /// Shards of a job by state. Shards are cut as they are leased, so there is no total before the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardCounts {
     /// Cut, and waiting for a worker again.
     pub queued: u64,
@@ -356,7 +368,7 @@ pub struct ShardCounts {
 }
 
 /// State of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Seen in gossip, not (yet) connected.
@@ -370,7 +382,7 @@ pub enum NodeState {
 }
 
 /// A node as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its id.
     pub id: NodeId,

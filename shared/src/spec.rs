@@ -3,11 +3,14 @@
 //! A spec is plain data: it travels in requests, on the link and (later) in the job log.
 
 use crate::access::Namespace;
+mod schema;
+
 use crate::ids::JobId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A submitted piece of work, as the client describes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
     /// Which of the four jobs, with its inputs.
@@ -42,7 +45,7 @@ pub struct JobSpec {
 }
 
 /// When a job is run relative to time and to other jobs, and what becomes of it afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
     /// The part of the cluster that the job belongs to; a client whose token is kept to one need not name it.
@@ -62,7 +65,7 @@ pub struct QueueOptions {
 }
 
 /// A job that another one waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
     /// The job; it was submitted before, so that there are no cycles.
@@ -73,7 +76,7 @@ pub struct Dependency {
 }
 
 /// Which end of a job lets another one run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyEnd {
     /// Success; with any other end the waiting job fails.
@@ -84,7 +87,7 @@ pub enum DependencyEnd {
 }
 
 /// A recurring job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
     /// When: a cron pattern of five fields, or of six with seconds first; see [`crate::calendar`].
@@ -104,7 +107,7 @@ fn utc() -> String {
 }
 
 /// What becomes of runs of a schedule that were due while no master ran, or while it was paused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MissedRuns {
     /// They are left out; the next one is the next one due.
@@ -129,7 +132,7 @@ impl JobSpec {
 }
 
 /// The four jobs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobKind {
     /// Each formula once; row i is formula i.
@@ -268,7 +271,7 @@ mod float_bits {
 }
 
 /// What a formula may name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SymbolPolicy {
     /// If given, only these variables, with these types (`--vars-only a,b:float`); a missing type means any.
@@ -280,7 +283,7 @@ pub struct SymbolPolicy {
 }
 
 /// Sets of functions that a formula may call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FunctionSet {
     /// No function at all.
@@ -293,7 +296,7 @@ pub enum FunctionSet {
 }
 
 /// What a failed row does to its job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// The job fails with the lowest failing row.
@@ -306,7 +309,7 @@ pub enum OnError {
 }
 
 /// Type of a column, as inferred or given with `--types`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnType {
     /// i64.
@@ -320,7 +323,7 @@ pub enum ColumnType {
 }
 
 /// Form of a table's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TableFormat {
     /// Comma-separated values with a header row (RFC 4180, and what the `csv` crate accepts beyond it).
@@ -344,7 +347,7 @@ impl TableFormat {
 }
 
 /// What a table's bytes mean; fixed when the job is submitted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableSchema {
     /// Form of the bytes.
     pub format: TableFormat,
@@ -359,7 +362,7 @@ pub struct TableSchema {
 }
 
 /// One column of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableColumn {
     /// The header as the file has it.
     pub name: String,
@@ -370,7 +373,7 @@ pub struct TableColumn {
 }
 
 /// Where a table's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TableInput {
     /// A file that every executor can open by this path (embedded, or a shared folder).
@@ -386,7 +389,7 @@ pub enum TableInput {
 }
 
 /// One axis of a sweep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Axis {
     /// The variable.
     pub name: String,
@@ -395,7 +398,7 @@ pub struct Axis {
 }
 
 /// The values of an axis.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AxisValues {
     /// Integers START + i*STEP, half open.
@@ -430,7 +433,7 @@ pub enum AxisValues {
 }
 
 /// One random variable of a sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Draw {
     /// The variable.
     pub name: String,
@@ -439,7 +442,7 @@ pub struct Draw {
 }
 
 /// Distributions of draws. Parameters are finite.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Distribution {
     /// Uniform over `[a, b)`.
@@ -457,7 +460,7 @@ pub enum Distribution {
 }
 
 /// A law that merges shards' partials to one value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// Rows with a value.
@@ -496,7 +499,7 @@ pub enum Reduction {
 }
 
 /// How rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowFormat {
     /// Comma-separated values; the stream begins with a header row.
@@ -523,7 +526,7 @@ impl RowFormat {
 }
 
 /// The form of a results stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResultFormat {
     /// Rows as comma-separated values.

@@ -6,6 +6,7 @@
 use crate::formula::FormulaLimits;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
+use crate::telemetry::TraceParent;
 use bytes::Bytes;
 use ractor::BytesConvertable;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -141,6 +142,8 @@ pub enum WorkerCommand {
         input: ShardInput,
         /// Time left until the job's deadline.
         deadline_ms: Option<u64>,
+        /// The span of the lease, where it is exported.
+        trace: Option<TraceParent>,
     },
     /// Stop an attempt: another one won, or the lease has ended.
     CancelAttempt {

@@ -3,14 +3,17 @@
 use super::Context;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quipu::embedded::admission;
+use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
 use quipu_master::scheduler::SchedulerConfig;
 use quipu_master::store::StoreError;
-use quipu_shared::config::{LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
+use quipu_shared::trust::CertificateFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +59,14 @@ pub(crate) struct MasterArgs {
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
 
+    /// Own certificate for HTTP and gRPC (PEM), such as browsers take; HTTP is then TLS on loopback, too
+    #[arg(long, value_name = "FILE")]
+    http_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    http_key: Option<PathBuf>,
+
     /// Name of the node [default: a fresh one at every start]
     #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
     node_id: Option<NodeId>,
@@ -90,6 +101,8 @@ impl MasterArgs {
             .set("--advertise", "gossip.advertise", self.advertise.as_ref())
             .set("--seed", "gossip.seeds", (!self.seeds.is_empty()).then_some(&self.seeds))
             .set("--host-name", "master.host_names", (!self.host_names.is_empty()).then_some(&self.host_names))
+            .set("--http-cert", "master.http_cert", self.http_cert.as_ref())
+            .set("--http-key", "master.http_key", self.http_key.as_ref())
             .set("--node-id", "master.node_id", self.node_id.as_ref())
             .set("--data-dir", "cluster.data_dir", self.data_dir.as_ref())
             .set("--tls-cert", "cluster.tls_cert", self.tls_cert.as_ref())
@@ -100,24 +113,30 @@ impl MasterArgs {
     /// Runs the node until it is told to stop.
     pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let config = context.config();
+        make_room_for_connections(config.limits.connections_max);
         let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error.to_string());
         let node_id = config.master.node_id.clone();
         let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
         let shutdown = shutdown(&self.lifeline)?;
+        parts.export_traces(config)?;
         let identity = parts.gossip.identity.clone();
 
         let tokens = parts.secret.http_tokens(&config.cluster.id);
         let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
         http.limits = http_limits(&config.limits);
+        http.cors_origins.clone_from(&config.master.cors_origins);
+        http.eval = EvalEngine::new(eval(config));
         http.allowed_hosts.clone_from(&config.master.host_names);
         http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
-        let secure = !config.master.http.ip().to_canonical().is_loopback();
+        let files = config.master.http_cert.clone().zip(config.master.http_key.clone());
+        let files = files.map(|(certificate, key)| CertificateFiles { certificate, key });
+        let secure = files.is_some() || !config.master.http.ip().to_canonical().is_loopback();
         if secure {
             let mut hosts = http.allowed_hosts.clone();
             if !config.master.http.ip().is_unspecified() {
                 hosts.push(config.master.http.ip().to_string());
             }
-            let tls = parts.trust.http_server_config(&hosts, SystemTime::now());
+            let tls = parts.trust.http_server_config(&hosts, files.as_ref(), SystemTime::now());
             http.tls = Some(tls.map_err(|error| Failure::new(Exit::Config, error.to_string()))?);
         }
 
@@ -157,6 +176,23 @@ impl MasterArgs {
     }
 }
 
+/// Files that a master has open beside its connections: links, tables, results, the store.
+const FILES_BESIDE: u64 = 1_024;
+
+/// Raises the number of files that this process may open as far as the system lets it: many start services with 1,024.
+fn make_room_for_connections(connections: usize) {
+    let wanted = connections as u64 + FILES_BESIDE;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).is_ok();
+    if !raised || hard < wanted {
+        tracing::warn!(
+            files = hard.min(wanted),
+            connections,
+            "fewer files may be open than connections are allowed; raise LimitNOFILE, or lower limits.connections_max"
+        );
+    }
+}
+
 /// Trouble of a master as the end of its process: what a person must change first is told from what is damaged, and
 /// both from trouble that another start may not meet.
 fn failure(error: MasterNodeError) -> Failure {
@@ -177,6 +213,19 @@ fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
     }
 }
 
+fn eval(config: &Config) -> EvalConfig {
+    let limits = &config.limits;
+    EvalConfig {
+        formula: limits.formula.clone(),
+        batch_max: limits.eval_batch_max,
+        cache_bytes_max: limits.eval_cache_bytes_max,
+        threads: config.master.eval_threads,
+        queue_max: limits.eval_queue_max,
+        deadline: Duration::from_millis(limits.eval_deadline_ms),
+        inline_cost_ns_max: limits.eval_inline_cost_ns_max.into(),
+    }
+}
+
 fn http_limits(limits: &LimitsConfig) -> HttpLimits {
     HttpLimits {
         request_bytes_max: limits.request_bytes_max,
@@ -184,6 +233,8 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         requests_in_flight_max: limits.requests_in_flight_max,
         requests_per_client_max: limits.requests_per_client_max,
         batch_jobs_max: limits.batch_jobs_max,
+        connections_max: limits.connections_max,
+        eval_bytes_max: limits.eval_bytes_max,
         sessions_max: limits.sessions_max,
         session_idle: Duration::from_millis(limits.session_idle_ms),
         ..HttpLimits::default()

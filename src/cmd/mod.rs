@@ -3,6 +3,7 @@
 mod args;
 mod argv;
 mod cluster;
+mod command;
 mod completions;
 mod config;
 mod eval;
@@ -141,6 +142,10 @@ pub(crate) struct Globals {
     /// Form of the log [env: QUIPU_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORM")]
     log_format: Option<LogFormatArg>,
+
+    /// Export traces to this collector (OTLP over gRPC) [env: QUIPU_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, global = true, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 /// [`LogFormat`] on the command line.
@@ -170,6 +175,7 @@ impl Globals {
             .set("--slots", "worker.slots", self.slots)
             .set("--log-level", "log.level", self.log_level.as_ref())
             .set("--log-format", "log.format", format)
+            .set("--otlp-endpoint", "telemetry.otlp_endpoint", self.otlp_endpoint.as_ref())
             .file(self.config.clone());
         match command {
             Command::Master(args) => args.override_config(&mut overrides),
@@ -189,6 +195,8 @@ pub(crate) struct Context {
     ui: Ui,
     /// What `--config` names; nodes that a command starts read it too.
     config_file: Option<PathBuf>,
+    /// The trace that the command's requests and jobs belong to.
+    trace: TraceParent,
 }
 
 impl Context {
@@ -282,6 +290,30 @@ impl Command {
         }
     }
 
+    /// Its name on the command line, without those of commands within it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Eval(_) => "eval",
+            Self::Map(_) => "map",
+            Self::Sweep(_) => "sweep",
+            Self::Sample(_) => "sample",
+            Self::Explain(_) => "explain",
+            Self::Submit(_) => "submit",
+            Self::Job(_) => "job",
+            Self::Schedule(_) => "schedule",
+            Self::Node(_) => "node",
+            Self::Status(_) => "status",
+            Self::Master(_) => "master",
+            Self::Worker(_) => "worker",
+            Self::Up(_) => "up",
+            Self::Store(_) => "store",
+            Self::Config(_) => "config",
+            Self::Secret(_) => "secret",
+            Self::Completions(_) => "completions",
+            Self::Token(_) => "token",
+        }
+    }
+
     /// Whether it runs nodes, which log the course of things.
     fn is_node(&self) -> bool {
         matches!(self, Self::Master(_) | Self::Worker(_) | Self::Up(_))
@@ -324,7 +356,6 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         ui.warn(warning);
     }
     start_log(&loaded, cli.command.is_node())?;
-    let context = Context { loaded, ui, config_file: cli.globals.config.clone() };
     let mut runtime = if cli.command.needs_runtime() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(RUNTIME_THREADS);
@@ -336,7 +367,17 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Internal, format!("start the runtime: {error}")))?;
+    // Nodes begin to export when they know who they are.
+    let mut span = {
+        let _within = runtime.enter();
+        command::begin(&loaded.config, &cli.command)?
+    };
+    let trace = span.context().unwrap_or_else(|| TraceParent::new_sampled(loaded.config.telemetry.sample_ratio));
+    let context = Context { loaded, ui, config_file: cli.globals.config.clone(), trace };
     let result = runtime.block_on(cli.command.run(&context));
+    command::end(&mut span, &result);
+    drop(span);
+    telemetry::export::stop();
     // A thread that still reads standard input must not hold the process.
     runtime.shutdown_background();
     result
@@ -422,14 +463,14 @@ impl Session {
     async fn open(context: &Context) -> Result<Self, Failure> {
         let signals =
             Signals::listen().map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}")))?;
-        let cluster = cluster::open(context.config(), context.ui).await?;
+        let cluster = cluster::open(context.config(), context.ui, context.trace).await?;
         Ok(Self {
             service: Arc::clone(cluster.service()),
             _cluster: Some(cluster),
             remote: context.config().client.cluster.is_some(),
             ui: context.ui,
             signals,
-            traceparent: TraceParent::new_random().to_string(),
+            traceparent: context.trace.to_string(),
         })
     }
 

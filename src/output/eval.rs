@@ -63,7 +63,7 @@ impl EvalWriter {
     pub(crate) fn verdict(self) -> Result<(), Failure> {
         let Some((index, formula, error)) = self.first else { return Ok(()) };
         if self.alone {
-            let exit = if is_refusal(&error.code) { Exit::Data } else { Exit::Evaluation };
+            let exit = if error.is_refusal() { Exit::Data } else { Exit::Evaluation };
             return Err(Failure { place: place(&formula, &error), ..Failure::new(exit, error.message) });
         }
         let (failed, written) = (self.failed, self.written);
@@ -166,23 +166,6 @@ impl LineEncoder for EvalWriter {
 
 fn place(formula: &str, error: &EvalFailure) -> Option<Place> {
     Some(Place { formula: formula.to_owned(), line: error.line?, column: error.column? })
-}
-
-/// Errors that a formula meets while it is evaluated; with every other it does not come so far.
-const EVALUATION_CODES: [&str; 8] = [
-    "wrong_type",
-    "int_overflow",
-    "division_by_zero",
-    "shift_out_of_range",
-    "substring_out_of_range",
-    "value_too_large",
-    "value_too_deep",
-    "too_much_work",
-];
-
-/// Whether a formula with this error does not parse or is refused.
-fn is_refusal(code: &str) -> bool {
-    !EVALUATION_CODES.contains(&code)
 }
 
 #[cfg(test)]

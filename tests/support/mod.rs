@@ -37,7 +37,7 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut condition: impl FnMut() -
 pub fn quipu() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quipu"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("QUIPU_") {
+        if ["QUIPU_", "OTEL_", "TRACEPARENT"].iter().any(|known| name.to_string_lossy().starts_with(known)) {
             command.env_remove(name);
         }
     }

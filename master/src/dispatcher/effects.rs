@@ -1,9 +1,13 @@
 //! Carrying out what the scheduler asks for, and taking in what shards give.
 
+use super::spans::Unfinished;
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
+use crate::jobs::history::Begun;
 use crate::scheduler::Effect;
+use crate::store::sequencer::unix_ms;
 use bytes::Bytes;
+use quipu_shared::detail::AttemptOutcome;
 use quipu_shared::ids::{JobId, WorkerId};
 use quipu_shared::service::{ErrorKind, JobState, ServiceError, ShardCounts};
 use quipu_shared::spec::JobKind;
@@ -15,10 +19,12 @@ impl DispatcherState {
     pub(super) fn execute(&mut self, effect: Effect) {
         match effect {
             Effect::RecordCompletion { job, shard, lease, first_row, rows } => {
+                self.args.jobs.histories.completed(&lease, unix_ms());
                 self.record(job, shard, lease, first_row, rows);
             }
             Effect::AcknowledgeShard { worker, lease } => {
                 self.in_hand.remove(&lease);
+                self.args.jobs.histories.ended(&lease, AttemptOutcome::Superseded, unix_ms(), None);
                 self.let_go(lease);
                 if !self.recording.acknowledge_later(lease, worker) {
                     self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
@@ -30,9 +36,11 @@ impl DispatcherState {
             }
             Effect::AdoptShard { worker, held, lease, first_row, rows } => {
                 self.leased.insert(lease, (first_row, rows));
+                self.attempt_begun(worker, lease, first_row, rows, false);
                 self.peers.send(worker, WorkerCommand::AdoptShard { held, lease });
             }
             Effect::CancelAttempt { worker, lease } => {
+                self.args.jobs.histories.ended(&lease, self.cancelled_as, unix_ms(), None);
                 self.let_go(lease);
                 self.peers.send(worker, WorkerCommand::CancelAttempt { lease });
             }
@@ -61,6 +69,7 @@ impl DispatcherState {
 
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
+        self.spans.over(lease, Unfinished::Cancelled);
         self.leased.remove(&lease);
         self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
@@ -88,8 +97,11 @@ impl DispatcherState {
             entry.admitted.spec.deadline_ms.map(|ms| {
                 ms.saturating_sub(u64::try_from(entry.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX))
             });
-        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
+        let node = peer.hello.as_ref().map(|hello| &hello.node_id);
+        let trace = self.spans.leased(lease, (worker, node), (first_row, rows), speculative);
+        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
+        self.attempt_begun(worker, lease, first_row, rows, speculative);
         self.offered.insert(lease, Instant::now());
         self.show_load(worker);
         // One that goes on after a restart, or is tried again, has had its first lease before.
@@ -99,6 +111,14 @@ impl DispatcherState {
             self.args.metrics.job_queue.observe_time(entry.accepted_at.elapsed());
         }
         self.show_progress(lease.job);
+    }
+
+    /// Notes for people that an attempt has begun.
+    fn attempt_begun(&mut self, worker: WorkerId, lease: Lease, first_row: u64, rows: u64, speculative: bool) {
+        let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) else { return };
+        let node = &hello.node_id;
+        let begun = Begun { lease, worker, node, first_row, rows, speculative, now_ms: unix_ms() };
+        self.args.jobs.histories.begun(&begun);
     }
 
     fn input_of(&self, entry: &JobEntry, first_row: u64, rows: u64) -> Option<ShardInput> {

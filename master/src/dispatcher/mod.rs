@@ -12,6 +12,7 @@ mod fetches;
 pub mod peers;
 mod recording;
 mod serving;
+pub(crate) mod spans;
 
 use crate::input::table_index::IndexProgress;
 use crate::jobs::admission::Admitted;
@@ -23,16 +24,19 @@ use crate::nodes::NodeTable;
 use crate::scheduler::{AttemptCounts, Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
+use crate::store::sequencer::unix_ms;
 use crate::store::{Store, StoreError};
 use chores::Chores;
 use fetches::Fetches;
 use peers::{Peers, WorkerLink};
+use quipu_shared::detail::AttemptOutcome;
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
 use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
+use spans::{JobSpans, Unfinished};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,8 +182,11 @@ pub struct DispatcherState {
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
     /// Why the last attempt of a job died, as its worker said.
     deaths: BTreeMap<JobId, String>,
+    spans: JobSpans,
     timer: Option<AbortHandle>,
     effects: Vec<Effect>,
+    /// Why the attempts end that are cancelled in this step.
+    cancelled_as: AttemptOutcome,
 }
 
 impl DispatcherState {
@@ -190,6 +197,10 @@ impl DispatcherState {
     /// Steps the scheduler and carries out what it asks for.
     fn step(&mut self, event: Event) {
         let mut effects = std::mem::take(&mut self.effects);
+        self.cancelled_as = match event {
+            Event::TimerFired => AttemptOutcome::Expired,
+            _ => AttemptOutcome::Stopped,
+        };
         self.scheduler.step(self.now(), event, &mut effects);
         for effect in effects.drain(..) {
             self.execute(effect);
@@ -273,21 +284,29 @@ impl DispatcherState {
             }
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
+                self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
+                self.spans.over(lease, Unfinished::Rejected);
                 self.step(Event::ShardRejected { worker, lease });
             }
             WorkerEvent::ShardProgressed { lease, rows_done } => {
                 if self.leased.contains_key(&lease) {
                     self.progress.entry(lease.job).or_default().insert(lease, rows_done);
+                    self.args.jobs.histories.progressed(&lease, rows_done);
                     self.show_progress(lease.job);
                 }
                 self.step(Event::ShardProgressed { worker, lease, rows_done });
             }
-            WorkerEvent::ShardCompleted { lease, busy_us, output } => self.completed(worker, lease, busy_us, output),
+            WorkerEvent::ShardCompleted { lease, busy_us, output } => {
+                self.spans.completed(lease, busy_us, &output);
+                self.completed(worker, lease, busy_us, output);
+            }
             WorkerEvent::ShardFailed { lease, reason } => {
                 tracing::warn!(
                     job_id = %lease.job, shard_id = %lease.shard, attempt = %lease.attempt, worker_id = %worker,
                     error = %reason, "attempt died, the shard runs again"
                 );
+                self.attempt_ended(&lease, AttemptOutcome::Failed, Some(&reason));
+                self.spans.failed(lease, &reason);
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
             }
@@ -301,6 +320,9 @@ impl DispatcherState {
                 if let Some(node) = node {
                     tracing::info!(node_id = %node, returned = returned.len(), "worker drains");
                     self.args.nodes.draining(&node);
+                }
+                for lease in &returned {
+                    self.attempt_ended(lease, AttemptOutcome::Returned, None);
                 }
                 self.step(Event::WorkerDraining { worker, returned });
             }
@@ -332,6 +354,7 @@ impl DispatcherState {
             if older != worker {
                 self.disconnect(older);
             } else {
+                self.attempts_lost(worker);
                 self.step(Event::WorkerLost { worker });
             }
         }
@@ -355,18 +378,33 @@ impl DispatcherState {
         let Some(peer) = self.peers.disconnect(worker) else { return };
         peer.link.close();
         self.fetches.forget(worker);
+        self.spans.worker_lost(worker);
         if let Some(hello) = &peer.hello {
             // A worker leaves when all that it did is acknowledged: no word of farewell would say more, nor surely arrive.
             let leased = self.scheduler.worker_load(worker).is_some_and(|load| load.leased > 0);
             if peer.draining && !leased {
                 tracing::info!(node_id = %hello.node_id, "worker has drained and left");
+                self.args.nodes.left(&hello.node_id);
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
+                self.args.nodes.lost(&hello.node_id);
                 self.args.metrics.workers_lost.inc();
             }
-            self.args.nodes.lost(&hello.node_id);
         }
+        self.attempts_lost(worker);
         self.step(Event::WorkerLost { worker });
+    }
+
+    /// Notes for people what became of an attempt.
+    fn attempt_ended(&self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+        self.args.jobs.histories.ended(lease, outcome, unix_ms(), note);
+    }
+
+    /// What a worker that is gone had under way is not done by anybody.
+    fn attempts_lost(&mut self, worker: WorkerId) {
+        for lease in self.args.jobs.histories.lost(worker, unix_ms()) {
+            self.let_go(lease);
+        }
     }
 
     fn drain(&mut self, node: &NodeId) -> Result<(), ServiceError> {
@@ -418,8 +456,10 @@ impl Actor for Dispatcher {
             counted: AttemptCounts::default(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            spans: JobSpans::default(),
             timer: None,
             effects: Vec::new(),
+            cancelled_as: AttemptOutcome::Stopped,
         };
         state.args.metrics.starts.inc();
         state.take_over()?;

@@ -192,9 +192,11 @@ impl DispatcherState {
         *self.recording.jobs.entry(job).or_default() += 1;
         let shard = Box::new(RecordedShard { number, lease, shard, first_row, rows, output, stored });
         let myself = self.myself.clone();
+        let spans = self.spans.recording(lease);
         self.args.store().propose(
             vec![Command::Complete(Box::new(completion))],
             Box::new(move |decided| {
+                drop(spans);
                 let outcome = decided.map(|outcomes| outcomes.into_iter().next().unwrap_or(Outcome::Ignored));
                 // A dispatcher that is gone is started again, and reads what is recorded.
                 let _ = myself.cast(DispatcherMessage::Recorded(shard, outcome));

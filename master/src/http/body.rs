@@ -30,9 +30,13 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body, if it is within the limit: one that says that it is larger is not read at all.
+/// The whole body, if it is within the limit.
 pub(super) async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
-    let max = api.limits.request_bytes_max;
+    read_body_within(api, headers, body, api.limits.request_bytes_max).await
+}
+
+/// The whole body, if it has at most so many bytes: one that says that it is larger is not read at all.
+pub(super) async fn read_body_within(api: &Api, headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::new(ErrorKind::TooLarge, "request_too_large", format!("the body is larger than {max} bytes"));
     if content_length(headers).is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max)) {

@@ -1,5 +1,6 @@
 //! What does not fit a message: events, results, uploads.
 
+use super::accept::accepts;
 use super::body::{body_broken, body_stalled, content_length};
 use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
@@ -88,6 +89,7 @@ pub(super) async fn results(
     path: JobPath,
     query: ListQuery,
     version: Version,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
     let job = parse_job(&segment)?;
@@ -100,6 +102,12 @@ pub(super) async fn results(
         return Err(refusal.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
     }
     let media_type = result_media_type(callers::visible(&api, &caller, job).await?.format);
+    if !accepts(&headers, media_type) {
+        let message =
+            format!("the results of job {job} are {media_type}, as its spec says, and Accept has no place for that");
+        let refusal = Refusal::new(ErrorKind::Usage, "not_acceptable", message);
+        return Err(refusal.with_status(StatusCode::NOT_ACCEPTABLE));
+    }
     let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
@@ -133,7 +141,7 @@ fn parse_offset(members: &[(String, String)]) -> Result<u64, Refusal> {
     }
 }
 
-fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
+pub(super) fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
     api.streams.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{} streams are open already", api.limits.streams_max);
         Refusal::new(ErrorKind::Busy, "too_many_streams", message).retry_after_s(BUSY_RETRY_AFTER_S)

@@ -4,10 +4,12 @@
 
 use crate::input::table_index::TableIndex;
 use crate::jobs::admission::Admitted;
+use crate::jobs::history::Histories;
 use crate::jobs::index::Index;
 use crate::jobs::results::ResultLog;
 use crate::jobs::view::view_of;
 use crate::store::record::{JobRecord, Progress};
+use crate::store::sequencer::unix_ms;
 use quipu_shared::access::Namespace;
 use quipu_shared::ids::JobId;
 use quipu_shared::reduce::ReducerSet;
@@ -142,6 +144,8 @@ pub struct JobTable {
     /// Whether entries stay when their job has ended: a store in memory has nothing else of it.
     keeps_entries: bool,
     schedules_changed: AtomicBool,
+    /// The attempts of these jobs.
+    pub histories: Histories,
 }
 
 struct Inner {
@@ -158,7 +162,8 @@ impl JobTable {
     pub fn new(retention_ms: u64, keeps_entries: bool) -> Self {
         let (entries, bells, fresh) = Default::default();
         let inner = Inner { entries, index: Index::new(retention_ms), bells, fresh };
-        Self { inner: Mutex::new(inner), keeps_entries, schedules_changed: AtomicBool::new(true) }
+        let schedules_changed = AtomicBool::new(true);
+        Self { inner: Mutex::new(inner), keeps_entries, schedules_changed, histories: Histories::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -175,6 +180,7 @@ impl JobTable {
             inner.index.note(*job, record.as_ref());
             if record.is_none() {
                 inner.entries.remove(job);
+                self.histories.forget(*job);
             }
             inner.ring(*job);
         }
@@ -219,6 +225,7 @@ impl JobTable {
 
     /// Adds a job that is served from now on.
     pub fn insert(&self, entry: Arc<JobEntry>) {
+        self.histories.reopen(entry.id);
         let mut inner = self.lock();
         let job = entry.id;
         inner.entries.insert(job, entry);
@@ -227,6 +234,10 @@ impl JobTable {
 
     /// The job is no longer served: it has ended, or waits again.
     pub fn let_go(&self, job: JobId, ended: bool) {
+        if let Some(entry) = self.get(job) {
+            let done = entry.recorded().progress.ranges.clone();
+            self.histories.close(job, done, unix_ms());
+        }
         let mut inner = self.lock();
         if !(ended && self.keeps_entries) {
             inner.entries.remove(&job);

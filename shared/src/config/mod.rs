@@ -46,6 +46,8 @@ pub struct Config {
     pub namespaces: BTreeMap<Namespace, NamespaceQuota>,
     /// What is logged and how.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// What the jobs of a namespace may take.
@@ -162,6 +164,14 @@ pub struct MasterConfig {
     pub gossip: SocketAddr,
     /// Further host names that clients may call it by; they stand in its HTTP certificate too.
     pub host_names: Vec<String>,
+    /// Origins of other sites whose pages may ask, such as `https://app.example`; with a bearer token, as everybody.
+    pub cors_origins: Vec<String>,
+    /// Own certificate for HTTP and gRPC alone (PEM), such as browsers take; read again every hour.
+    pub http_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub http_key: Option<PathBuf>,
+    /// Threads for formulas that are evaluated at once; 0 means half the cores.
+    pub eval_threads: usize,
 }
 
 impl Default for MasterConfig {
@@ -174,6 +184,10 @@ impl Default for MasterConfig {
             rpc: loopback(RPC_PORT),
             gossip: loopback(GOSSIP_PORT),
             host_names: Vec::new(),
+            cors_origins: Vec::new(),
+            http_cert: None,
+            http_key: None,
+            eval_threads: 0,
         }
     }
 }
@@ -277,6 +291,21 @@ pub struct LimitsConfig {
     pub audit_bytes_max: u64,
     /// Jobs of one batch; the whole of it must fit [`Self::request_bytes_max`].
     pub batch_jobs_max: usize,
+    /// Connections of clients; a further one is told to try again and closed.
+    pub connections_max: usize,
+    /// Evaluations of one request to `/v1/eval`.
+    pub eval_batch_max: usize,
+    /// Bytes of the body of such a request.
+    pub eval_bytes_max: usize,
+    /// Bytes of parsed formulas that are kept between such requests, and as many of values.
+    pub eval_cache_bytes_max: u64,
+    /// Such requests that wait for a thread; more are told to try again.
+    pub eval_queue_max: usize,
+    /// How long such a request may take.
+    pub eval_deadline_ms: u64,
+    /// Estimated cost up to which such a request is evaluated on the thread that reads it; 0 sends all to threads of
+    /// their own.
+    pub eval_inline_cost_ns_max: u32,
     /// On each formula. Nothing raises them above [`FormulaLimits::CEILING`].
     pub formula: FormulaLimits,
 }
@@ -307,6 +336,15 @@ impl Default for LimitsConfig {
             session_idle_ms: 12 * 3_600_000,
             audit_bytes_max: 64 << 20,
             batch_jobs_max: 10_000,
+            // An idle one takes 20 to 30 kB.
+            connections_max: 8_192,
+            eval_batch_max: 1_000,
+            eval_bytes_max: 1 << 20,
+            eval_cache_bytes_max: 32 << 20,
+            eval_queue_max: 256,
+            eval_deadline_ms: 2_000,
+            // About what the way to another thread and back costs.
+            eval_inline_cost_ns_max: 20_000,
             formula: FormulaLimits::default(),
         }
     }
@@ -355,6 +393,24 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// URL of a collector that takes OTLP over gRPC; without it no trace is exported.
+    pub otlp_endpoint: Option<String>,
+    /// Part of the traces that begin here which are sampled; of others, whoever began them has decided.
+    pub sample_ratio: f64,
+    /// Spans that wait to be sent; more are dropped. One takes about 1 kB.
+    pub queue_spans_max: usize,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: 1.0, queue_spans_max: 8192 }
+    }
 }
 
 #[cfg(test)]

@@ -34,9 +34,22 @@ impl Formula {
     /// Names that the formula assigns are its own: `vars_only` narrows its inputs.
     pub fn check(&self, symbols: &Symbols) -> Result<(), FormulaError> {
         let mut errors = Vec::new();
+        let mut unknown: Option<(Option<usize>, &str)> = None;
         for name in self.variables() {
-            errors.extend(self.check_variable(name, symbols).err());
+            match self.check_variable(name, symbols) {
+                Ok(true) => {}
+                // Only the first one gets its message: what is nearest to a name costs a look at every other.
+                Ok(false) => {
+                    let place = self.token_named(&[Kind::Name, Kind::Target], name);
+                    if unknown.is_none_or(|(first, _)| place < first) {
+                        unknown = Some((place, name));
+                    }
+                }
+                Err(error) => errors.push(error),
+            }
         }
+        let known = symbols.variables.iter().map(|(name, _)| name.as_str());
+        errors.extend(unknown.map(|(_, name)| self.unknown_variable(name, known)));
         let mut calls = Vec::new();
         walk(self.tree(), self.tokens(), |node, token| {
             if let Operator::FunctionIdentifier { identifier } = node.operator() {
@@ -50,7 +63,8 @@ impl Formula {
         first.map_or(Ok(()), Err)
     }
 
-    fn check_variable(&self, name: &str, symbols: &Symbols) -> Result<(), FormulaError> {
+    /// Whether a variable that the formula reads is known.
+    fn check_variable(&self, name: &str, symbols: &Symbols) -> Result<bool, FormulaError> {
         let known = symbols.variables.iter().find(|(known, _)| known == name);
         let token = self.token_named(&[Kind::Name, Kind::Target], name);
         if let Some(allowed) = &symbols.policy.vars_only {
@@ -71,10 +85,7 @@ impl Formula {
                 return Err(self.error_at(token, ErrorCode::WrongVariableType, message));
             }
         }
-        match known {
-            Some(_) => Ok(()),
-            None => Err(self.unknown_variable(name, symbols.variables.iter().map(|(name, _)| name.as_str()))),
-        }
+        Ok(known.is_some())
     }
 
     fn check_function(

@@ -90,6 +90,18 @@ impl Formula {
         &self.inner.names.assigned
     }
 
+    /// Whether, from inputs that are numbers and booleans, it makes nothing else: its cost then is that of its nodes.
+    pub fn is_scalar(&self) -> bool {
+        self.plain().is_some()
+    }
+
+    /// Bytes of memory that it may come to take, about.
+    pub fn memory_bytes(&self) -> usize {
+        let inner = &self.inner;
+        // The parsed tree and the two that are made of it, whose nodes may be called through two more each.
+        inner.text.len() + size_of_val(inner.tokens.as_slice()) + inner.tree.nodes() * size_of::<Node>() * 5
+    }
+
     pub(super) fn tokens(&self) -> &[Token] {
         &self.inner.tokens
     }

@@ -1,13 +1,15 @@
 //! Results of `eval`: one JSON object a formula, and what is made from it.
 
 use super::{Cell, end_csv_line, write_csv_text, write_json, write_json_text, write_plain};
+use crate::formula::FormulaError;
 use crate::spec::Scalar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write as _;
+use utoipa::ToSchema;
 
 /// Why a formula has no value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EvalFailure {
     /// Stable code, such as `unknown_variable`.
     pub code: String,
@@ -21,8 +23,38 @@ pub struct EvalFailure {
     pub column: Option<u32>,
 }
 
+impl From<&FormulaError> for EvalFailure {
+    fn from(error: &FormulaError) -> Self {
+        Self {
+            code: error.code.as_str().to_owned(),
+            message: error.message.clone(),
+            line: error.line,
+            column: error.column,
+        }
+    }
+}
+
+/// Errors that a formula meets while it is evaluated; with every other it does not come so far.
+const EVALUATION_CODES: [&str; 8] = [
+    "wrong_type",
+    "int_overflow",
+    "division_by_zero",
+    "shift_out_of_range",
+    "substring_out_of_range",
+    "value_too_large",
+    "value_too_deep",
+    "too_much_work",
+];
+
+impl EvalFailure {
+    /// Whether the formula does not parse or is refused, and so is not evaluated at all.
+    pub fn is_refusal(&self) -> bool {
+        !EVALUATION_CODES.contains(&self.code.as_str())
+    }
+}
+
 /// A type as results name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum ValueType {
@@ -49,7 +81,7 @@ impl ValueType {
 }
 
 /// A line of `eval`'s results, read back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvalOutcome {
     /// Which formula, from 0.
     pub index: u64,
@@ -59,7 +91,7 @@ pub struct EvalOutcome {
 }
 
 /// What became of a formula.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum EvalResult {
     /// It has a value.
@@ -80,17 +112,19 @@ pub enum EvalResult {
 /// Writes a line: `{"index":0,"type":"int","value":16}` or
 /// `{"index":3,"error":{"code":"..","message":"..","line":1,"column":3}}`.
 pub fn write_eval_line(out: &mut Vec<u8>, index: u64, result: &Result<Scalar, EvalFailure>) {
+    write_eval_object(out, index, result);
+    out.push(b'\n');
+}
+
+/// Writes what such a line holds.
+pub fn write_eval_object(out: &mut Vec<u8>, index: u64, result: &Result<Scalar, EvalFailure>) {
     out.extend_from_slice(b"{\"index\":");
     out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
+    out.push(b',');
     match result {
-        Ok(value) => {
-            out.extend_from_slice(b",\"type\":\"");
-            out.extend_from_slice(super::type_name(value).as_bytes());
-            out.extend_from_slice(b"\",\"value\":");
-            write_json(out, value);
-        }
+        Ok(value) => write_typed_value(out, value),
         Err(EvalFailure { code, message, line, column }) => {
-            out.extend_from_slice(b",\"error\":{\"code\":");
+            out.extend_from_slice(b"\"error\":{\"code\":");
             write_json_text(out, code);
             out.extend_from_slice(b",\"message\":");
             write_json_text(out, message);
@@ -102,7 +136,15 @@ pub fn write_eval_line(out: &mut Vec<u8>, index: u64, result: &Result<Scalar, Ev
             out.push(b'}');
         }
     }
-    out.extend_from_slice(b"}\n");
+    out.push(b'}');
+}
+
+/// Writes the members of a value, as in `"type":"int","value":16`.
+pub fn write_typed_value(out: &mut Vec<u8>, value: &Scalar) {
+    out.extend_from_slice(b"\"type\":\"");
+    out.extend_from_slice(super::type_name(value).as_bytes());
+    out.extend_from_slice(b"\",\"value\":");
+    write_json(out, value);
 }
 
 /// The value that a line holds; `None` where the line does not fit its own type.

@@ -22,6 +22,7 @@ pub use columnar::{ColumnarWriter, columnar_header, unit_rows};
 pub use columns::ColumnsRenderer;
 pub use eval::{
     EVAL_CSV_HEADER, EvalFailure, EvalOutcome, EvalResult, ValueType, csv_of, plain_of, table_of, write_eval_line,
+    write_eval_object, write_typed_value,
 };
 pub use ipc::IpcJoiner;
 pub use map::MapRenderer;

@@ -17,6 +17,8 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 pub struct Answer {
     /// Its status.
     pub status: u16,
+    /// The media type of its body.
+    pub media_type: String,
     /// Its body.
     pub body: Vec<u8>,
 }
@@ -108,6 +110,7 @@ fn read_answer(stream: &mut impl BufRead) -> io::Result<(Answer, bool)> {
     let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| malformed(&status_line))?;
     let (mut length, mut chunked, mut keep) = (None, false, true);
+    let mut media_type = String::new();
     loop {
         let line = read_line(stream)?;
         if line.is_empty() {
@@ -118,6 +121,7 @@ fn read_answer(stream: &mut impl BufRead) -> io::Result<(Answer, bool)> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = Some(value.parse::<u64>().map_err(|_| malformed(&line))?),
             "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
+            "content-type" => media_type = value.to_owned(),
             "connection" => keep = !value.eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -139,7 +143,7 @@ fn read_answer(stream: &mut impl BufRead) -> io::Result<(Answer, bool)> {
     } else {
         read_exactly(stream, length.unwrap_or(0), &mut body)?;
     }
-    Ok((Answer { status, body }, keep))
+    Ok((Answer { status, media_type, body }, keep))
 }
 
 fn read_exactly(stream: &mut impl BufRead, count: u64, body: &mut Vec<u8>) -> io::Result<()> {

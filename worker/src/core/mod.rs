@@ -294,10 +294,11 @@ impl WorkerCore {
                 self.send(WorkerEvent::ShardAccepted(lease), effects);
                 self.send(WorkerEvent::ShardFailed { lease, reason }, effects);
             }
-            WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms } => {
+            WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace } => {
                 let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms));
-                match self.accept(lease, first_row, rows, input, deadline) {
-                    Ok(()) => {
+                match self.accept(lease, first_row, rows, input) {
+                    Ok((task, transfer)) => {
+                        self.queue.push_back(Queued { task: Task { deadline, trace, ..task }, transfer });
                         self.send(WorkerEvent::ShardAccepted(lease), effects);
                         self.pull(lease, effects);
                     }
@@ -378,14 +379,14 @@ impl WorkerCore {
         self.send(answer, effects);
     }
 
+    /// What a lease asks for, or why it is not taken.
     fn accept(
-        &mut self,
+        &self,
         lease: Lease,
         first_row: u64,
         rows: u64,
         input: ShardInput,
-        deadline: Option<Instant>,
-    ) -> Result<(), String> {
+    ) -> Result<(Task, Option<Transfer>), String> {
         if self.epoch != Some(lease.epoch) {
             return Err(format!("lease of epoch {} in epoch {:?}", lease.epoch, self.epoch.map(|epoch| epoch.0)));
         }
@@ -412,9 +413,7 @@ impl WorkerCore {
             ),
         };
         let control = Arc::new(AttemptControl::default());
-        let task = Task { lease, job, first_row, rows, input, deadline, control };
-        self.queue.push_back(Queued { task, transfer });
-        Ok(())
+        Ok((Task { lease, job, first_row, rows, input, deadline: None, trace: None, control }, transfer))
     }
 
     /// Asks for chunks of a queued lease's input, as many as may be in flight.

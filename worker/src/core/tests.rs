@@ -82,6 +82,7 @@ impl Bench {
             rows: 1,
             input,
             deadline_ms: None,
+            trace: None,
         });
     }
 
@@ -123,7 +124,14 @@ fn lease_of_another_epoch_is_refused() {
     let mut bench = Bench::new(1, 2);
     let stale = Lease { epoch: Epoch(2), ..lease(0) };
     let input = ShardInput::Generated;
-    bench.command(WorkerCommand::LeaseShard { lease: stale, first_row: 0, rows: 1, input, deadline_ms: None });
+    bench.command(WorkerCommand::LeaseShard {
+        lease: stale,
+        first_row: 0,
+        rows: 1,
+        input,
+        deadline_ms: None,
+        trace: None,
+    });
     assert!(matches!(&bench.sent()[..], [WorkerEvent::ShardRejected { lease, .. }] if *lease == stale));
     assert!(bench.executed.is_empty());
 }

@@ -11,7 +11,7 @@ use crate::task::{Task, TaskInput};
 use bytes::Bytes;
 use quipu_shared::BLOCK_ROWS;
 use quipu_shared::block::{Block, Column, RowError, RowState, Values};
-use quipu_shared::formula::{Evaluator, Formula, FormulaError, Symbols};
+use quipu_shared::formula::{Evaluator, Formula, Symbols};
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::render::{EvalFailure, MapRenderer, RowRenderer, write_eval_line};
 use quipu_shared::spec::{JobKind, JobSpec, OnError, Scalar};
@@ -107,7 +107,7 @@ fn run_eval(task: &Task, prepared: &PreparedJob, formulas: &[String]) -> Result<
                 errors.push(RowError { row, code: error.code.as_str().into(), message: error.message.clone() });
             }
         }
-        write_eval_line(&mut out, row, &result.map_err(|error| failure_of(&error)));
+        write_eval_line(&mut out, row, &result.map_err(|error| EvalFailure::from(&error)));
         task.control.add_rows(1);
     }
     Ok(RawOutput { tier: EvalTier::Evalexpr, rows: formulas.len() as u64, failed, errors, bytes: out.into() })
@@ -324,15 +324,5 @@ impl<'a> Shard<'a> {
             values.errors.append(&mut tested.errors);
             values.errors.sort_by_key(|error| error.row);
         }
-    }
-}
-
-/// A formula's error as results have it.
-fn failure_of(error: &FormulaError) -> EvalFailure {
-    EvalFailure {
-        code: error.code.as_str().to_owned(),
-        message: error.message.clone(),
-        line: error.line,
-        column: error.column,
     }
 }

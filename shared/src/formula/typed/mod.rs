@@ -259,6 +259,15 @@ impl ValueType {
         }
     }
 
+    /// The type of a column of such values.
+    pub fn column_type(self) -> ColumnType {
+        match self {
+            Self::Int => ColumnType::Int,
+            Self::Float => ColumnType::Float,
+            Self::Boolean => ColumnType::Boolean,
+        }
+    }
+
     /// As users know it.
     pub fn name(self) -> &'static str {
         match self {

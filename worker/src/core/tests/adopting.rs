@@ -43,7 +43,14 @@ fn hello_names_the_store_and_what_is_held_finished_ones_first() {
     let mut bench = Bench::new(2, 4);
     for shard in 0..3 {
         let (first_row, rows, input) = (shard * 10, 10, ShardInput::Generated);
-        bench.command(WorkerCommand::LeaseShard { lease: lease(shard), first_row, rows, input, deadline_ms: None });
+        bench.command(WorkerCommand::LeaseShard {
+            lease: lease(shard),
+            first_row,
+            rows,
+            input,
+            deadline_ms: None,
+            trace: None,
+        });
     }
     bench.finish(1, 1, b"x");
     let hello = bench.reconnect();
