@@ -112,11 +112,20 @@ struct Top {
 }
 
 impl Top {
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
         let size = Winsize { ws_row: ROWS as u16, ws_col: COLUMNS as u16, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
-        let child = command.env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end()).spawn();
+        // The size of a terminal is asked of the one that controls the process.
+        let mut session = Command::new("setsid");
+        session.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => session.env(name, value),
+                None => session.env_remove(name),
+            };
+        }
+        let child = session.env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end()).spawn();
         let mut reader = File::from(pty.master.try_clone().expect("a descriptor"));
         let (sender, output) = channel();
         std::thread::spawn(move || {
@@ -185,7 +194,7 @@ fn a_job_is_seen_and_cancelled_and_the_terminal_is_given_back() {
     top.sees(&["quipu top", "workers 1 up"]);
     assert!(top.screen.alternate && !top.screen.cursor_shown && top.is_raw());
     let worker = cluster.workers[0].id();
-    top.sees(&[&worker[..12], "up", "0/1"]);
+    top.sees(&[&worker, "up", "0/1"]);
 
     let submitted = cluster.output(&[
         "submit",
@@ -221,7 +230,7 @@ fn a_job_is_seen_and_cancelled_and_the_terminal_is_given_back() {
     top.sees(&["quipu top", "workers 1 up"]);
 
     top.press("\tjd");
-    top.sees(&["drain", &worker[..12]]);
+    top.sees(&["drain", &worker]);
     top.press("y");
     assert!(cluster.workers[0].wait(START_PATIENCE).success(), "it has drained");
     top.sees(&["workers 0 up, 1 down"]);

@@ -140,7 +140,7 @@ fn nodes_table<'a>(app: &App, wide: bool) -> TableParts<'a> {
     });
     let rows = rows.collect();
     if wide {
-        let widths = vec![Fill(1), Length(8), Length(18), Length(8), Length(9), Length(10), Length(9)];
+        let widths = vec![Fill(1), Length(8), Length(14), Length(8), Length(8), Length(8), Length(7)];
         (title, vec!["NODE", "STATE", "SLOTS", "ROWS/S", "SHARDS", "ZONE", "VERSION"], rows, widths)
     } else {
         (title, vec!["NODE", "STATE", "SLOTS", "ROWS/S"], rows, vec![Fill(1), Length(8), Length(7), Length(8)])
@@ -208,7 +208,7 @@ fn slots(node: &NodeView, wide: bool) -> String {
     if !wide || node.slots == 0 {
         return numbers;
     }
-    format!("{} {numbers}", filled(f64::from(busy) / f64::from(node.slots), 8))
+    format!("{} {numbers}", filled(f64::from(busy) / f64::from(node.slots), 6))
 }
 
 fn progress(job: &JobView, bar: usize) -> String {

@@ -4,7 +4,7 @@ use super::conn::{Patient, Rewound};
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, h2, router};
 use crate::access::sessions::Sessions;
-use crate::metrics::Metrics;
+use crate::metrics::{EvalCollector, Metrics, StreamsCollector};
 use crate::profile::Profiler;
 use crate::pulse::Pulse;
 use axum::Router;
@@ -127,6 +127,11 @@ pub async fn serve(
         limits: limits.clone(),
         profiler: Profiler::default(),
         metrics: metrics.clone(),
+    });
+    metrics.add(EvalCollector { engine: Arc::downgrade(&api.eval) });
+    metrics.add(StreamsCollector {
+        streams: (Arc::clone(&api.streams), limits.streams_max),
+        watchers: (Arc::clone(&api.watchers), limits.watchers_max),
     });
     let door = Door { router: router(api), acceptor, limits, stop, metrics };
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))

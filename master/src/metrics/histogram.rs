@@ -142,14 +142,13 @@ mod tests {
         registry.register("wait_seconds", "Wait", histogram.clone());
         let mut text = String::new();
         text::encode(&mut text, &registry).expect("text");
-        let line = |le: &str| {
-            let start = format!("wait_seconds_bucket{{le=\"{le}\"}} ");
-            text.lines()
-                .find_map(|line| line.strip_prefix(&start))
-                .unwrap_or_else(|| panic!("{le} in {text}"))
-                .to_owned()
+        let line = |bound: f64| {
+            let buckets =
+                text.lines().filter_map(|line| line.strip_prefix("wait_seconds_bucket{le=\"")?.split_once("\"} "));
+            let mut found = buckets.filter(|(le, _)| le.trim_start_matches('+').parse() == Ok(bound));
+            found.next().unwrap_or_else(|| panic!("{bound} in {text}")).1.to_owned()
         };
-        assert_eq!([line("1e-05"), line("0.001"), line("10.0"), line("+Inf")], ["2", "4", "4", "5"], "{text}");
+        assert_eq!([line(1e-5), line(0.001), line(10.0), line(f64::INFINITY)], ["2", "4", "4", "5"], "{text}");
         assert!(text.contains("wait_seconds_count 5\n"), "{text}");
         assert_eq!(histogram.count(), 5);
     }

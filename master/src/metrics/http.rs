@@ -1,6 +1,9 @@
 //! The HTTP API: requests by route, method and status, their latency, and what is open.
 
+use super::collect::gauge;
 use super::histogram::{Buckets, Histogram};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::EncodeLabel;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::LabelSetEncoder;
@@ -11,6 +14,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What requests to no route are counted under.
 pub const UNMATCHED_ROUTE: &str = "unmatched";
@@ -128,5 +132,24 @@ impl HttpMetrics {
         registry.register("quipu_http_connections", "Connections of clients", self.connections.clone());
         registry.register("quipu_http_event_streams", "Open streams of server-sent events", self.event_streams.clone());
         registry.register("quipu_http_result_streams", "Open streams of results", self.result_streams.clone());
+    }
+}
+
+/// How many of the server's places for streams are taken.
+#[derive(Debug)]
+pub struct StreamsCollector {
+    /// Places of all streams but those of watchers, and how many there are.
+    pub streams: (Arc<Semaphore>, usize),
+    /// Those of who watches the cluster, as the dashboard does.
+    pub watchers: (Arc<Semaphore>, usize),
+}
+
+impl Collector for StreamsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let taken = |(places, all): &(Arc<Semaphore>, usize)| all.saturating_sub(places.available_permits()) as i64;
+        let encoder = &mut encoder;
+        let (streams, watchers) = (taken(&self.streams), taken(&self.watchers));
+        gauge(encoder, "quipu_http_streams", "Open streams of a job or of gRPC", streams)?;
+        gauge(encoder, "quipu_http_watchers", "Open streams of who watches the cluster", watchers)
     }
 }

@@ -11,6 +11,7 @@ mod by_label;
 pub mod cluster;
 pub mod collect;
 mod dispatch;
+mod eval;
 pub mod histogram;
 mod http;
 pub mod jobs;
@@ -19,7 +20,8 @@ mod store;
 
 pub use by_label::ByLabel;
 pub use dispatch::DispatchMetrics;
-pub use http::{HttpMetrics, Open, UNMATCHED_ROUTE};
+pub use eval::EvalCollector;
+pub use http::{HttpMetrics, Open, StreamsCollector, UNMATCHED_ROUTE};
 pub use store::{StoreCollector, StoreMetrics};
 
 use process::ProcessCollector;

@@ -68,6 +68,23 @@ async fn requests_are_counted_by_pattern_and_no_path_makes_a_line() {
 }
 
 #[tokio::test]
+async fn evaluations_at_once_and_watchers_are_counted() {
+    let server = start(|_| {}).await;
+    for formula in ["1 + 2", "1 + 2", "1 / 0"] {
+        let body = format!(r#"{{"formula":"{formula}"}}"#);
+        server.ask("POST", "/v1/eval", &[("Content-Type", "application/json")], &body).await;
+    }
+    let mut watcher = TcpStream::connect(server.address).await.unwrap();
+    watcher.write_all(request("GET", "/v1/events", &[], "").as_bytes()).await.unwrap();
+    watcher.read_exact(&mut [0; 16]).await.unwrap();
+    let text = server.get("/metrics").await.text().to_owned();
+    assert_eq!(value(&text, "quipu_eval_formulas_total{outcome=\"value\"}"), Some(2.0), "{text}");
+    assert_eq!(value(&text, "quipu_eval_formulas_total{outcome=\"failed\"}"), Some(1.0));
+    assert_eq!(value(&text, "quipu_eval_cache_lookups_total{cache=\"formula\",result=\"hit\"}"), Some(1.0));
+    assert_eq!(value(&text, "quipu_http_watchers"), Some(1.0));
+}
+
+#[tokio::test]
 async fn open_streams_are_counted_until_they_are_closed() {
     let server = start(|_| {}).await;
     let job = server.fake.add(&eval_spec());
