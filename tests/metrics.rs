@@ -93,7 +93,7 @@ fn used() -> Cluster {
 
 #[test]
 fn figures_are_what_was_done() {
-    let mut cluster = used();
+    let cluster = used();
     let text = scrape(&cluster, "text/plain");
     let total = |name: &str| sum(&text, name, &[]);
     assert_eq!(total("quipu_rows_total"), 600_011.0, "{text}");

@@ -321,6 +321,7 @@ impl Command {
             Self::Secret(_) => "secret",
             Self::Completions(_) => "completions",
             Self::Token(_) => "token",
+            Self::Top(_) => "top",
         }
     }
 

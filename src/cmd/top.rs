@@ -29,7 +29,7 @@ impl TopArgs {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let colour = !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         // Nothing is said beside the picture: it says itself when the master is away.
-        let cluster = cluster::open(context.config(), Ui { quiet: true, ..context.ui }).await?;
+        let cluster = cluster::open(context.config(), Ui { quiet: true, ..context.ui }, context.trace).await?;
         let url = context.config().client.cluster.clone().unwrap_or_default();
         top::run(Arc::clone(cluster.service()), url, colour).await
     }
