@@ -2,6 +2,7 @@
 
 use crate::access::tokens::TokenTable;
 use crate::dispatcher::DispatcherMessage;
+use crate::dispatcher::spans::commit;
 use crate::jobs::admission::{Admission, Admitted};
 use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::{JobOpener, error, gone, new_job, no_uploads, store_error};
@@ -16,12 +17,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
     SubmitRequest, Upload,
 };
 use quipu_shared::spec::{JobKind, JobSpec, ScheduleSpec, TableInput};
+use quipu_shared::telemetry::TraceParent;
+use quipu_shared::telemetry::spans::{SpanKind, TraceSpan};
 use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,12 +75,12 @@ impl MasterService {
         &self.opener.store
     }
 
-    fn admission(&self) -> &Admission {
-        &self.opener.admission
+    fn admission(&self) -> Arc<Admission> {
+        self.opener.admission.get()
     }
 
     /// A job as it is, served or not.
-    fn view(&self, job: JobId) -> Result<JobView, ServiceError> {
+    pub(crate) fn view(&self, job: JobId) -> Result<JobView, ServiceError> {
         if let Some(entry) = self.jobs.get(job) {
             return Ok(entry.view());
         }
@@ -85,7 +89,7 @@ impl MasterService {
     }
 
     /// A job's spec.
-    fn spec(&self, job: JobId) -> Result<JobSpec, ServiceError> {
+    pub(crate) fn spec(&self, job: JobId) -> Result<JobSpec, ServiceError> {
         match self.jobs.get(job) {
             Some(entry) => Ok((*entry.admitted.spec).clone()),
             None => self.opener.spec(job),
@@ -93,10 +97,12 @@ impl MasterService {
     }
 
     /// Checks a request and makes the command that accepts it.
+    /// One that belongs to no trace is in that of `trace`.
     fn prepare(
         &self,
         mut request: SubmitRequest,
         retry_of: Option<JobId>,
+        trace: Option<TraceParent>,
     ) -> Result<(Command, Admitted), ServiceError> {
         self.admission().narrow(&mut request.spec);
         let admitted = self.admission().admit(&request.spec)?;
@@ -104,7 +110,7 @@ impl MasterService {
             self.opener.table_path(input)?;
         }
         let mut new = new_job(&request.spec, &admitted, unix_ms(), self.admission().dependents_max)?;
-        new.facts.traceparent = request.traceparent;
+        new.facts.traceparent = request.traceparent.or_else(|| trace.map(|trace| trace.to_string()));
         // Keys of one namespace say nothing to another.
         let namespace = &request.spec.queue.namespace;
         new.facts.idempotency_key =
@@ -128,17 +134,23 @@ impl MasterService {
             *more.entry(request.spec.queue.namespace.clone()).or_default() += 1;
         }
         self.admission().check_room(&self.jobs, &more)?;
+        let parent = requests.iter().find_map(|(request, _)| request.traceparent.as_deref()?.parse().ok());
+        let mut admission = TraceSpan::begin("admit job", SpanKind::Internal, parent);
+        let trace = parent.or(admission.context());
         let prepared: Vec<_> = if requests.len() <= PREPARED_AT_ONCE_MAX {
-            requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of)).collect()
+            requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of, trace)).collect()
         } else {
             let service = Arc::clone(self);
-            let prepare =
-                move || requests.into_iter().map(|(request, retry_of)| service.prepare(request, retry_of)).collect();
+            let prepare = move || {
+                let each = requests.into_iter();
+                each.map(|(request, retry_of)| service.prepare(request, retry_of, trace)).collect()
+            };
             tokio::task::spawn_blocking(prepare)
                 .await
                 .map_err(|panic| error(ErrorKind::Internal, "undecided", format!("check the jobs: {panic}")))?
         };
         let (mut answers, mut commands, mut places) = (Vec::with_capacity(prepared.len()), Vec::new(), Vec::new());
+        let mut first_refusal = None;
         for prepared in prepared {
             match prepared {
                 Ok((command, admitted)) => {
@@ -147,10 +159,20 @@ impl MasterService {
                     // Decided below.
                     answers.push(Err(error(ErrorKind::Internal, "undecided", "the store gave no answer".into())));
                 }
-                Err(refused) => answers.push(Err(refused)),
+                Err(refused) => {
+                    first_refusal.get_or_insert_with(|| refused.clone());
+                    answers.push(Err(refused));
+                }
             }
         }
+        admission.set_number("quipu.jobs.count", answers.len() as u64);
+        if let (Some(refused), true) = (first_refusal, commands.is_empty()) {
+            admission.fail(&refused.code, &refused.message);
+        }
+        drop(admission);
+        let commit = commit(commands.len(), trace);
         let outcomes = self.store().decide(commands).await.map_err(store_error)?;
+        drop(commit);
         let mut submitted = Vec::new();
         for (outcome, (place, admitted)) in outcomes.into_iter().zip(places) {
             if let Outcome::Accepted(job) = outcome {
@@ -307,6 +329,22 @@ impl JobService for Master {
         Ok(self.0.explain_unserved(&view))
     }
 
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.0.detail(job)
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        self.0.shards(job)
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.0.attempts(job)
+    }
+
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        Ok(self.0.attempts_on(&node))
+    }
+
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError> {
         self.0.view(job)?;
         self.0.tell(DispatcherMessage::Cancel(job))
@@ -368,6 +406,10 @@ impl JobService for Master {
 
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
         Ok(self.0.nodes.all())
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        Ok(self.0.cluster_view())
     }
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {

@@ -21,6 +21,10 @@ pub const SCHEDULES_PATH: &str = "/v1/schedules";
 pub const UPLOADS_PATH: &str = "/v1/uploads";
 /// Nodes: `GET` lists.
 pub const NODES_PATH: &str = "/v1/nodes";
+/// The cluster at one moment: its nodes and the jobs that run.
+pub const CLUSTER_PATH: &str = "/v1/cluster";
+/// The same now and at each change, at most twice a second, as server-sent events.
+pub const EVENTS_PATH: &str = "/v1/events";
 /// Tokens: `GET` lists, `POST` makes one, `DELETE` of one revokes it.
 pub const TOKENS_PATH: &str = "/v1/tokens";
 /// Browsers: `GET` gives the form, `POST` opens a session.
@@ -33,6 +37,14 @@ pub const VERSION_PATH: &str = "/v1/version";
 pub const DOCUMENT_PATH: &str = "/openapi.json";
 /// The same to browse.
 pub const DOCS_PATH: &str = "/docs";
+/// Figures of the master for Prometheus.
+pub const METRICS_PATH: &str = "/metrics";
+/// What the master's processors do, as a profile in pprof's form.
+pub const CPU_PROFILE_PATH: &str = "/debug/pprof/profile";
+/// What the master's memory is taken by.
+pub const HEAP_PATH: &str = "/debug/pprof/heap";
+/// The master's threads.
+pub const THREADS_PATH: &str = "/debug/threads";
 /// Answers while the process runs; needs no token.
 pub const HEALTH_PATH: &str = "/healthz";
 /// Answers 200 while jobs are accepted; needs no token.

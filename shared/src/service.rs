@@ -5,6 +5,7 @@
 
 use crate::access::{IssuedToken, Namespace, NewToken, TokenView};
 use crate::block::RowError;
+use crate::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
 use crate::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use crate::spec::{Dependency, JobSpec, ResultFormat, ScheduleSpec};
 use async_trait::async_trait;
@@ -36,6 +37,14 @@ pub trait JobService: Send + Sync + 'static {
     async fn forget(&self, job: JobId) -> Result<(), ServiceError>;
     /// Why a job stands where it stands, in lines for people.
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError>;
+    /// What was asked for, and how it is evaluated.
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError>;
+    /// How far each part of a job's rows is.
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError>;
+    /// A job's attempts: all that run, and the last that have ended since the master was started.
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError>;
+    /// The last attempts on a node, latest start first.
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError>;
     /// Cancels a job; no error if it has ended.
     async fn cancel(&self, job: JobId) -> Result<(), ServiceError>;
     /// The job as it is.
@@ -67,6 +76,8 @@ pub trait JobService: Send + Sync + 'static {
     async fn upload(&self, bytes: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Upload, ServiceError>;
     /// The cluster's nodes, by id.
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError>;
+    /// The cluster as it is now. Rates of jobs are those since their acceptance.
+    async fn cluster(&self) -> Result<ClusterView, ServiceError>;
     /// Asks a worker to finish what it has and leave.
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError>;
     /// Accepts a recurring job.
@@ -393,8 +404,33 @@ pub struct NodeView {
     pub rows_per_s: f64,
     /// Shards that it has completed.
     pub shards_done: u64,
-    /// Why it is not in the schedule, where it is refused.
+    /// Why it is not in the schedule, or gets nothing.
     pub note: Option<String>,
+    /// Whether it is in quarantine because its attempts keep failing.
+    #[serde(default)]
+    pub breaker: BreakerState,
+    /// Percent of the time in which something on its host waited for a processor.
+    #[serde(default)]
+    pub cpu_pressure: Option<u8>,
+    /// Percent of the time in which something on its host waited for memory.
+    #[serde(default)]
+    pub memory_pressure: Option<u8>,
+    /// Bytes of memory that are to be had on its host.
+    #[serde(default)]
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// Where the circuit breaker of a worker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// It works like any other.
+    #[default]
+    Closed,
+    /// Its attempts kept failing: it gets nothing for a while.
+    Open,
+    /// That time is over: it gets one shard at a time, until one succeeds or fails.
+    HalfOpen,
 }
 
 #[cfg(test)]

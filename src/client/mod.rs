@@ -10,10 +10,12 @@
 
 mod batch;
 mod failure;
+mod requests;
 mod results;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod watch;
 
 use async_trait::async_trait;
@@ -23,17 +25,20 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use quipu_shared::access::{IssuedToken, Namespace, NewToken, TokenView};
 use quipu_shared::api::{
-    Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX, SCHEDULES_PATH,
-    ScheduleList, TOKENS_PATH, TRACEPARENT_HEADER, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
-    check_idempotency_key, is_traceparent,
+    CLUSTER_PATH, Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, NodeList, PAGE_JOBS_MAX,
+    SCHEDULES_PATH, ScheduleList, TOKENS_PATH, TRACEPARENT_HEADER, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
+    is_traceparent,
 };
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, NodeAttemptList, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError, SubmitRequest,
     Upload,
 };
 use quipu_shared::spec::ScheduleSpec;
+use quipu_shared::telemetry::TraceParent;
 use quipu_shared::trust;
+use requests::{chosen, json, list_path};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
@@ -71,6 +76,8 @@ pub struct ClientConfig {
     pub namespace: Option<Namespace>,
     /// Is told when the master is waited for.
     pub on_away: Option<OnAway>,
+    /// The trace that requests belong to which say of none.
+    pub trace: Option<TraceParent>,
 }
 
 // By hand: the token must not reach a log.
@@ -95,6 +102,7 @@ impl ClientConfig {
             timeouts: ClientTimeouts::default(),
             namespace: None,
             on_away: None,
+            trace: None,
         }
     }
 }
@@ -154,6 +162,7 @@ pub struct HttpClient {
     on_away: Option<OnAway>,
     /// Whether a job is followed, which goes on while the master is waited for.
     following: bool,
+    trace: Option<TraceParent>,
 }
 
 impl fmt::Debug for HttpClient {
@@ -165,7 +174,7 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// Prepares a client; nothing is sent yet. Errors are [`ErrorKind::Usage`] and name what is wrong in `config`.
     pub fn new(config: ClientConfig) -> Result<Self, ServiceError> {
-        let ClientConfig { url, mut token, ca_pem, timeouts, namespace, on_away } = config;
+        let ClientConfig { url, mut token, ca_pem, timeouts, namespace, on_away, trace } = config;
         let base = parse_url(&url)?;
         let headers = token.as_deref().map(bearer).transpose();
         token.zeroize();
@@ -196,7 +205,7 @@ impl HttpClient {
             let message = format!("prepare to call {base}: {}", failure::root_cause(&error));
             fault(ErrorKind::Usage, "bad_client", message)
         })?;
-        Ok(Self { http, base, timeouts, namespace, reached: Arc::default(), on_away, following: false })
+        Ok(Self { http, base, timeouts, namespace, reached: Arc::default(), on_away, following: false, trace })
     }
 
     /// Where the cluster is.
@@ -273,7 +282,7 @@ impl HttpClient {
 
     /// Waits at most the request timeout for the head of an answer.
     async fn send_once(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        match tokio::time::timeout(self.timeouts.request, request.send()).await {
+        match tokio::time::timeout(self.timeouts.request, traced::send(request, self.trace)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::from_reqwest(&self.base, &error)),
             Err(_) => Err(Failure::timed_out(&self.base, self.timeouts.request)),
@@ -451,7 +460,7 @@ impl JobService for HttpClient {
             *source.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         });
         let request = self.request(Method::PUT, UPLOADS_PATH).body(reqwest::Body::wrap_stream(bytes));
-        let sent = request.send().await;
+        let sent = traced::send(request, self.trace).await;
         if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fault(ErrorKind::Invalid, "upload_source", format!("read what is to be uploaded: {error}")));
         }
@@ -465,6 +474,10 @@ impl JobService for HttpClient {
 
     async fn nodes(&self) -> Result<Vec<NodeView>, ServiceError> {
         Ok(self.get::<NodeList>(NODES_PATH).await?.nodes)
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        self.get(CLUSTER_PATH).await
     }
 
     async fn drain(&self, node: NodeId) -> Result<(), ServiceError> {
@@ -492,6 +505,22 @@ impl JobService for HttpClient {
 
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
         Ok(self.get::<Explanation>(&format!("{JOBS_PATH}/{job}/explain")).await?.lines)
+    }
+
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/detail")).await
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/shards")).await
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.get(&format!("{JOBS_PATH}/{job}/attempts")).await
+    }
+
+    async fn node_attempts(&self, node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        Ok(self.get::<NodeAttemptList>(&format!("{NODES_PATH}/{node}/attempts")).await?.attempts)
     }
 
     async fn add_schedule(
@@ -547,51 +576,4 @@ impl JobService for HttpClient {
         let path = format!("{TOKENS_PATH}/{token}");
         self.send(|| self.request(Method::DELETE, &path), Busy::Wait).await.map(drop)
     }
-}
-
-/// The key that a request keeps over its tries: the given one, or a fresh one.
-fn chosen(key: Option<String>) -> Result<String, ServiceError> {
-    let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    check_idempotency_key(&key)?;
-    Ok(key)
-}
-
-/// A body.
-fn json(what: &str, value: &impl serde::Serialize) -> Result<Bytes, ServiceError> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|error| fault(ErrorKind::Internal, "bad_spec", format!("write the {what}: {error}")))?;
-    Ok(bytes.into())
-}
-
-/// A query's value, percent-encoded.
-fn encoded(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => safe.push(char::from(byte)),
-            _ => safe.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    safe
-}
-
-/// The path of a page, but for its cursor.
-fn list_path(query: &JobQuery, limit: usize) -> String {
-    let mut path = format!("{JOBS_PATH}?limit={limit}");
-    if query.newest_first {
-        path.push_str("&order=newest");
-    }
-    for state in &query.states {
-        path.push_str(&format!("&state={}", state.name()));
-    }
-    for (key, value) in &query.labels {
-        path.push_str(&format!("&label={}", encoded(&format!("{key}={value}"))));
-    }
-    if let Some(name) = &query.name {
-        path.push_str(&format!("&name={}", encoded(name)));
-    }
-    if let Some(namespace) = &query.namespace {
-        path.push_str(&format!("&namespace={namespace}"));
-    }
-    path
 }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use quipu_shared::ids::{JobId, NodeId, ScheduleId};
+use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, ShardMap};
+use quipu_shared::ids::{JobId, NodeId, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeView, ScheduleChange, ScheduleView, ServiceError,
     ShardCounts, SubmitRequest, Upload,
@@ -129,6 +131,7 @@ pub(crate) fn session(cluster: Arc<FakeCluster>) -> (watch::Sender<bool>, Sessio
 /// A job that has succeeded.
 pub(crate) fn view(id: JobId) -> JobView {
     JobView {
+        namespace: Default::default(),
         id,
         kind: "sweep".into(),
         name: None,
@@ -255,6 +258,30 @@ impl JobService for FakeCluster {
         Ok(())
     }
 
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.find(job)?;
+        let submitted = self.submitted.lock().unwrap();
+        let request =
+            submitted.get(job.0 as usize - 1).ok_or_else(|| error(ErrorKind::NotFound, "there is no spec"))?;
+        Ok(JobDetail { spec: request.spec.clone(), formulas: 1, form: None })
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        Ok(ShardMap::new(self.find(job)?.rows_total.unwrap_or(0), 1))
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.find(job).map(|_| AttemptList::default())
+    }
+
+    async fn node_attempts(&self, _node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        Ok(ClusterView::default())
+    }
+
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {
         Ok(vec![format!("job {job} is {}", self.find(job)?.state.name())])
     }
@@ -297,5 +324,17 @@ impl JobService for FakeCluster {
             ScheduleChange::Remove => return Ok(schedules.remove(at)),
         }
         Ok(schedules[at].clone())
+    }
+
+    async fn add_token(&self, _token: NewToken) -> Result<IssuedToken, ServiceError> {
+        Err(error(ErrorKind::Internal, "no tokens here"))
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    async fn revoke_token(&self, _token: TokenId) -> Result<(), ServiceError> {
+        Err(error(ErrorKind::Internal, "no tokens here"))
     }
 }

@@ -1,18 +1,22 @@
 //! `quipu master`: runs a master node.
 
 use super::Context;
+use super::reload::Follower;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quipu::embedded::admission;
+use quipu_master::dispatcher::Tunables;
 use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
-use quipu_master::scheduler::SchedulerConfig;
+use quipu_master::scheduler::{PressureLimits, SchedulerConfig};
 use quipu_master::store::StoreError;
-use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::access::Namespace;
+use quipu_shared::config::{Config, LimitsConfig, NamespaceQuota, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
+use quipu_shared::trust::CertificateFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +62,14 @@ pub(crate) struct MasterArgs {
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
 
+    /// Own certificate for HTTP and gRPC (PEM), such as browsers take; HTTP is then TLS on loopback, too
+    #[arg(long, value_name = "FILE")]
+    http_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    http_key: Option<PathBuf>,
+
     /// Name of the node [default: a fresh one at every start]
     #[arg(long, value_name = "ID", value_parser = |text: &str| NodeId::try_from(text.to_owned()))]
     node_id: Option<NodeId>,
@@ -92,6 +104,8 @@ impl MasterArgs {
             .set("--advertise", "gossip.advertise", self.advertise.as_ref())
             .set("--seed", "gossip.seeds", (!self.seeds.is_empty()).then_some(&self.seeds))
             .set("--host-name", "master.host_names", (!self.host_names.is_empty()).then_some(&self.host_names))
+            .set("--http-cert", "master.http_cert", self.http_cert.as_ref())
+            .set("--http-key", "master.http_key", self.http_key.as_ref())
             .set("--node-id", "master.node_id", self.node_id.as_ref())
             .set("--data-dir", "cluster.data_dir", self.data_dir.as_ref())
             .set("--tls-cert", "cluster.tls_cert", self.tls_cert.as_ref())
@@ -107,24 +121,32 @@ impl MasterArgs {
         let node_id = config.master.node_id.clone();
         let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
         let shutdown = shutdown(&self.lifeline)?;
+        parts.export_traces(config)?;
         let identity = parts.gossip.identity.clone();
 
         let tokens = parts.secret.http_tokens(&config.cluster.id);
         let mut http = HttpConfig::new(config.master.http, Arc::new(move |token| tokens.verify(token)));
         http.limits = http_limits(&config.limits);
+        http.cors_origins.clone_from(&config.master.cors_origins);
         http.eval = EvalEngine::new(eval(config));
         http.allowed_hosts.clone_from(&config.master.host_names);
         http.allowed_hosts.extend(config.gossip.advertise_address().map(|address| address.ip().to_string()));
-        let secure = !config.master.http.ip().to_canonical().is_loopback();
+        let files = config.master.http_cert.clone().zip(config.master.http_key.clone());
+        let files = files.map(|(certificate, key)| CertificateFiles { certificate, key });
+        let secure = files.is_some() || !config.master.http.ip().to_canonical().is_loopback();
         if secure {
             let mut hosts = http.allowed_hosts.clone();
             if !config.master.http.ip().is_unspecified() {
                 hosts.push(config.master.http.ip().to_string());
             }
-            let tls = parts.trust.http_server_config(&hosts, SystemTime::now());
+            let tls = parts.trust.http_server_config(&hosts, files.as_ref(), SystemTime::now());
             http.tls = Some(tls.map_err(|error| Failure::new(Exit::Config, error.to_string()))?);
         }
 
+        if config.cluster.strict && config.cluster.data_dir.is_none() {
+            return Err(Failure::new(Exit::Config, "cluster.strict is set, and no data folder is given".to_owned())
+                .hint("set cluster.data_dir (--data-dir), or choose another profile"));
+        }
         // Kept until the end: its folder goes with it.
         let temporary = match config.cluster.data_dir {
             Some(_) => None,
@@ -142,7 +164,7 @@ impl MasterArgs {
             tokens_max: config.limits.tokens_max,
             token_requests_per_s_max: config.limits.token_requests_per_s_max,
             audit_bytes_max: config.limits.audit_bytes_max,
-            scheduler: scheduler(&config.scheduler),
+            tunables: tunables(config),
             admission: admission(&config.limits, &config.namespaces, false),
             data_dir: data_dir.unwrap_or_default(),
             upload_bytes_max: config.limits.upload_bytes_max,
@@ -155,6 +177,16 @@ impl MasterArgs {
         })
         .await
         .map_err(failure)?;
+        let tuner = node.tuner();
+        let follower = Follower::new(Role::Master, context.sources.clone(), context.loaded.clone());
+        let apply = move |config: &Config| {
+            tuner.apply(
+                http_limits(&config.limits),
+                admission(&config.limits, &config.namespaces, false),
+                tunables(config),
+            );
+        };
+        follower.spawn(apply).map_err(|error| failed(&error))?;
         let url = format!("{}://{}", if secure { "https" } else { "http" }, node.http_addr());
         print_ready(&identity, Some(url), Some(node.rpc_addr()), node.gossip_addr())?;
         node.run(shutdown).await.map_err(failure)
@@ -189,8 +221,25 @@ fn failure(error: MasterNodeError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
+fn tunables(config: &Config) -> Tunables {
+    let rate = |(name, quota): (&Namespace, &NamespaceQuota)| Some((name.to_string().into(), quota.rows_per_s_max?));
+    Tunables {
+        scheduler: scheduler(&config.scheduler),
+        namespace_rates: config.namespaces.iter().filter_map(rate).collect(),
+    }
+}
+
 fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
     SchedulerConfig {
+        placement: settings.placement,
+        pressure: PressureLimits {
+            cpu_max: settings.cpu_pressure_max,
+            memory_max: settings.memory_pressure_max,
+            memory_available_min_bytes: settings.memory_available_min_bytes,
+        },
+        breaker_failures: settings.breaker_failures,
+        breaker_open_ms: settings.breaker_open_ms,
+        breaker_open_max_ms: settings.breaker_open_max_ms,
         lease_ttl_ms: settings.lease_ttl_ms,
         shard_target_ms: settings.shard_target_ms,
         attempts_max: settings.attempts_max,

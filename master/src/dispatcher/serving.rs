@@ -7,6 +7,7 @@ use crate::jobs::entry::JobEntry;
 use crate::scheduler::Event;
 use crate::store::StoreError;
 use crate::store::reads::Reads;
+use crate::store::sequencer::unix_ms;
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{JobState, ServiceError};
 use std::sync::Arc;
@@ -20,10 +21,12 @@ const TAKE_OVER_MAX: Duration = Duration::from_secs(1);
 impl DispatcherState {
     /// Begins where the last dispatcher of this process, or the last master, has left.
     pub(super) fn take_over(&mut self) -> Result<(), StoreError> {
+        self.args.jobs.histories.lost_all(unix_ms());
         let served = self.args.jobs.active();
         self.args.jobs.index(|index| index.keep_active(|job| served.iter().any(|entry| entry.id == job)));
         for entry in served {
             if self.refresh(&entry)? {
+                self.spans.served(&entry);
                 self.schedule(&entry);
             }
         }
@@ -123,6 +126,7 @@ impl DispatcherState {
             Ok(entry) => {
                 tracing::info!(job_id = %job, kind = entry.admitted.spec.kind.name(), trace_id = entry.trace_id(), "job is served");
                 self.args.jobs.insert(Arc::clone(&entry));
+                self.spans.served(&entry);
                 self.schedule(&entry);
             }
             Err(error) => self.end_unserved(job, JobState::Failed, error),

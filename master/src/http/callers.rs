@@ -41,9 +41,16 @@ pub(super) fn authenticate(api: &Api, method: &Method, headers: &HeaderMap) -> R
         return refuse("no_token", "there is no bearer token; `quipu secret token` prints the cluster's");
     };
     // A browser says where a write comes from; what does not is no page of ours, whatever cookies it sends.
-    if !matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::ORIGIN) {
-        let message = "a write with a session's cookie needs the Origin header that browsers send; use a bearer token";
-        return Err(Refusal::new(ErrorKind::Forbidden, "no_origin", message));
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let Some(origin) = single(headers, &header::ORIGIN)? else {
+            let message =
+                "a write with a session's cookie needs the Origin header that browsers send; use a bearer token";
+            return Err(Refusal::new(ErrorKind::Forbidden, "no_origin", message));
+        };
+        if api.cors_origins.iter().any(|other| other == origin) {
+            let message = "pages of other origins write with a bearer token, not with this host's cookie";
+            return Err(Refusal::new(ErrorKind::Forbidden, "origin_not_allowed", message));
+        }
     }
     counted(api, credential)
 }

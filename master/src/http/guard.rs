@@ -2,8 +2,9 @@
 
 use super::policy::{Need, is_audited, need};
 use super::refusal::Refusal;
-use super::{Api, ApiState, callers, sessions};
+use super::{Api, ApiState, callers};
 use crate::access::audit::AuditEntry;
+use crate::ui::login;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -16,11 +17,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Seconds after which to try again when too many requests or streams are open: most requests take milliseconds.
 pub(super) const BUSY_RETRY_AFTER_S: u64 = 1;
 
+/// How long a denial waits while there are too many of them: who floods the master with these gets one a second and
+/// connection, and the master's time goes to others.
+const DENIAL_DELAY: Duration = Duration::from_secs(1);
 /// Characters of a path that the audit log has of it.
 const AUDITED_PATH_CHARS_MAX: usize = 256;
 
@@ -48,10 +52,17 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
                 }
             }
         }
-        Err(refusal) => (None, refuse(refusal, wants_page)),
+        Err(refusal) => {
+            let response = refuse(refusal, wants_page);
+            if is_denial(&response) && api.denials.check().is_err() {
+                tokio::time::sleep(DENIAL_DELAY).await;
+            }
+            (None, response)
+        }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Files of the dashboard may be kept; their names change with them.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if crowded {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -75,9 +86,14 @@ pub(super) struct Crowded(pub(super) bool);
 fn refuse(refusal: Refusal, wants_page: bool) -> Response {
     let response = refusal.into_response();
     if wants_page && response.status() == StatusCode::UNAUTHORIZED {
-        return (StatusCode::UNAUTHORIZED, sessions::page(None)).into_response();
+        return login::response(StatusCode::UNAUTHORIZED, None);
     }
     response
+}
+
+/// Whether somebody asked for what is not theirs.
+fn is_denial(response: &Response) -> bool {
+    matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {
@@ -89,9 +105,10 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 /// read.
 fn audited(api: &Api, caller: Option<&Caller>, method: &Method, path: &str, response: &Response) -> Option<AuditEntry> {
     let status = response.status();
-    let written = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => api.refusals_audited.check().is_ok(),
-        _ => caller.is_some() && is_audited(method, path),
+    let written = if is_denial(response) {
+        api.denials_audited.check().is_ok()
+    } else {
+        caller.is_some() && is_audited(method, path)
     };
     if !written {
         return None;
@@ -178,7 +195,7 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
         );
         return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
     }
-    check_origin(request.headers(), &host)?;
+    check_origin(request.headers(), &host, &api.cors_origins)?;
     let caller = match need(request.method(), request.uri().path()) {
         Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
         _ if is_crowded(request) => {
@@ -213,7 +230,7 @@ fn check_role(caller: &Caller, role: AccessRole) -> Result<(), Refusal> {
 }
 
 fn take_place(api: &Api, peer: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
-    let max = api.limits.requests_per_client_max;
+    let max = api.live.get().requests_per_client_max;
     let client = match peer.map(|peer| api.clients.enter(peer, max)) {
         Some(None) => {
             let message =
@@ -272,13 +289,13 @@ fn host_allowed(host: &Authority, local: Option<IpAddr>, allowed: &[String]) -> 
 }
 
 /// Browsers name the site that a request comes from; other clients send no Origin.
-fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Refusal> {
+fn check_origin(headers: &HeaderMap, host: &Authority, others: &[String]) -> Result<(), Refusal> {
     let Some(origin) = single(headers, &header::ORIGIN)? else {
         return Ok(());
     };
     let same = matches!(origin.split_once("://"),
         Some(("http" | "https", authority)) if authority.eq_ignore_ascii_case(host.as_str()));
-    if same {
+    if same || others.iter().any(|other| other == origin) {
         return Ok(());
     }
     let message = format!("requests from the origin {origin:?} are not allowed, only from this host's own pages");

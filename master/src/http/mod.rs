@@ -1,4 +1,5 @@
-//! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
+//! The HTTP API: what clients may ask of a master, over HTTP/1.1 and HTTP/2, with TLS wherever it is not loopback; and
+//! the same as gRPC ([`grpc`]).
 //!
 //! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
 //! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
@@ -12,9 +13,15 @@ mod callers;
 mod cluster;
 mod compress;
 mod conn;
+mod debug;
+pub(crate) mod detail;
 mod eval;
+pub(crate) mod events;
+pub mod grpc;
 mod guard;
+mod h2;
 mod jobs;
+mod metrics;
 mod openapi;
 mod policy;
 mod refusal;
@@ -26,6 +33,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trace;
 
 pub use server::{HttpError, serve};
 
@@ -33,16 +41,22 @@ use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
+use crate::pulse::Pulse;
+use crate::ui::{self, Ui};
 use axum::Router;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, DOCUMENT_PATH, EVAL_PATH, HEALTH_PATH, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH,
-    READY_PATH, SCHEDULES_PATH, TOKENS_PATH, UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH,
+    HEAP_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, THREADS_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
 use routes::Routes;
@@ -52,6 +66,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 
 /// Says whether a bearer token is one of the cluster's. It must take the same time for every wrong token.
 pub type TokenVerifier = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -76,10 +91,16 @@ pub struct HttpConfig {
     /// Host names, without port, under which clients may call this master. Loopback names and the address that a
     /// connection came in on are always allowed.
     pub allowed_hosts: Vec<String>,
+    /// Origins of other sites whose pages may ask; none, unless somebody says so.
+    pub cors_origins: Vec<String>,
     /// Evaluates formulas at once.
     pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// What `/metrics` gives, and where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// The same, for those that may change while it serves (`LIVE_KEYS` of the configuration); without it, none does.
+    pub live: Option<Live<HttpLimits>>,
 }
 
 impl HttpConfig {
@@ -93,8 +114,11 @@ impl HttpConfig {
             audit: None,
             ready: Arc::new(|| true),
             allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
+            metrics: Arc::default(),
+            live: None,
         }
     }
 }
@@ -123,8 +147,16 @@ pub struct HttpLimits {
     pub sessions_max: usize,
     /// How long a browser stays logged in without a request.
     pub session_idle: Duration,
-    /// Open event and result streams; more are told to try again.
+    /// Streams of one job's events or results; more are told to try again.
     pub streams_max: usize,
+    /// Streams of the cluster's events and of the dashboard's; each is told what is there already, and so costs little.
+    pub watchers_max: usize,
+    /// Requests of one connection of HTTP/2 at once.
+    pub h2_streams_max: u32,
+    /// How long a connection of HTTP/2 is kept that asks nothing.
+    pub h2_idle_timeout: Duration,
+    /// Formulas of one stream of evaluations that are under way; more are read when these are answered.
+    pub evaluations_in_flight_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
@@ -154,6 +186,10 @@ impl Default for HttpLimits {
             sessions_max: 1_000,
             session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
+            watchers_max: 2_048,
+            h2_streams_max: 128,
+            h2_idle_timeout: Duration::from_secs(300),
+            evaluations_in_flight_max: 64,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
@@ -173,17 +209,40 @@ struct Api {
     /// Whether cookies may travel over TLS only.
     secure: bool,
     audit: Option<AuditLog>,
-    /// How many refusals a second are written down.
-    refusals_audited: DefaultDirectRateLimiter,
+    /// How many denials a second are answered at once.
+    denials: DefaultDirectRateLimiter,
+    /// How many of them are written down.
+    denials_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,
+    cors_origins: Vec<String>,
     eval: Arc<EvalEngine>,
+    /// As they were at the start.
     limits: HttpLimits,
+    metrics: Arc<Metrics>,
+    profiler: Profiler,
+    /// As they are now: for those that may change meanwhile.
+    live: Live<HttpLimits>,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    pulse: Arc<Pulse>,
     /// Cancelled when the server is to stop.
     stop: CancellationToken,
+}
+
+impl Api {
+    /// What the dashboard needs of it.
+    fn ui(&self) -> Ui {
+        Ui {
+            service: Arc::clone(&self.service),
+            pulse: Arc::clone(&self.pulse),
+            watchers: Arc::clone(&self.watchers),
+            keep_alive: self.limits.keep_alive_interval,
+            stop: self.stop.clone(),
+        }
+    }
 }
 
 type ApiState = axum::extract::State<Arc<Api>>;
@@ -198,6 +257,9 @@ fn routes() -> Routes {
         .route(CHECK_PATH, post(eval::check))
         .route(&format!("{JOBS_PATH}/{{job}}"), get(jobs::show).post(jobs::act).delete(jobs::forget))
         .route(&format!("{JOBS_PATH}/{{job}}/explain"), get(jobs::explain))
+        .route(&format!("{JOBS_PATH}/{{job}}/detail"), get(detail::detail))
+        .route(&format!("{JOBS_PATH}/{{job}}/shards"), get(detail::shards))
+        .route(&format!("{JOBS_PATH}/{{job}}/attempts"), get(detail::attempts))
         .route(&format!("{JOBS_PATH}/{{job}}/events"), get(streams::events))
         .route(&format!("{JOBS_PATH}/{{job}}/results"), get(streams::results))
         .route(SCHEDULES_PATH, get(schedules::list).post(schedules::add))
@@ -208,10 +270,17 @@ fn routes() -> Routes {
         .route(UPLOADS_PATH, put(streams::upload))
         .route(NODES_PATH, get(cluster::nodes))
         .route(&format!("{NODES_PATH}/{{node}}"), post(cluster::act))
+        .route(&format!("{NODES_PATH}/{{node}}/attempts"), get(detail::node_attempts))
+        .route(CLUSTER_PATH, get(events::cluster))
+        .route(EVENTS_PATH, get(events::events))
         .route(TOKENS_PATH, get(tokens::list).post(tokens::add))
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
         .route(LOGOUT_PATH, post(sessions::log_out))
+        .route(METRICS_PATH, get(metrics::scrape))
+        .route(CPU_PROFILE_PATH, get(debug::cpu_profile))
+        .route(HEAP_PATH, get(debug::heap))
+        .route(THREADS_PATH, get(debug::threads))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
@@ -220,13 +289,44 @@ fn routes() -> Routes {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    routes()
+    let router = routes()
         .into_router()
+        .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compress::layer())
+        .with_state(api.clone())
+        .merge(grpc::router(&api))
+        .layer(middleware::from_fn(trace::trace))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api)
+        // Outermost, so that what the guard refuses is counted too.
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::measure))
+        .layer(middleware::from_fn_with_state(api.clone(), grpc::speak));
+    match cors(&api.cors_origins) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
+}
+
+/// Tells browsers which pages of other origins may ask; without any, nothing at all. Cookies are never theirs to send.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let asked = [IDEMPOTENCY_KEY_HEADER, TRACEPARENT_HEADER, "last-event-id"].map(HeaderName::from_static);
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(asked).collect::<Vec<_>>())
+            .expose_headers([header::LOCATION, header::RETRY_AFTER]),
+    )
+}
+
+/// Whether a path is asked by machines all the time, and tells nobody anything of one request.
+fn is_probe(path: &str) -> bool {
+    matches!(path, HEALTH_PATH | READY_PATH | grpc::HEALTH_CHECK_PATH)
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {

@@ -4,11 +4,11 @@ use super::body::require_media_type;
 use super::callers::{SESSION_COOKIE, cookie, credential_of};
 use super::refusal::Refusal;
 use super::{Api, ApiState};
+use crate::ui::login;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use maud::{DOCTYPE, Markup, html};
 use quipu_shared::service::ErrorKind;
 use std::time::Instant;
 use tokio::time::timeout;
@@ -17,33 +17,8 @@ use tokio::time::timeout;
 const FORM_BYTES_MAX: usize = 4 << 10;
 
 /// `GET /login`.
-pub(super) async fn form() -> Markup {
-    page(None)
-}
-
-/// The page that asks for a token.
-pub(super) fn page(error: Option<&str>) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Log in · Quipu" }
-            }
-            body {
-                main {
-                    h1 { "Quipu" }
-                    form method="post" action="/login" {
-                        @if let Some(error) = error { p role="alert" { (error) } }
-                        label for="token" { "Token" }
-                        input id="token" name="token" type="password" autocomplete="current-password" required autofocus;
-                        button type="submit" { "Log in" }
-                    }
-                }
-            }
-        }
-    }
+pub(super) async fn form() -> Response {
+    login::response(StatusCode::OK, None)
 }
 
 /// `POST /login`: a form with the field `token`.
@@ -57,7 +32,7 @@ pub(super) async fn log_in(State(api): ApiState, headers: HeaderMap, body: Body)
     let token = form_urlencoded::parse(&form).find(|(name, _)| name == "token").map(|(_, value)| value);
     let Some(credential) = token.and_then(|token| credential_of(&api, token.trim())) else {
         let error = "That token is not one of this cluster's, or is no longer good.";
-        return Ok((StatusCode::UNAUTHORIZED, page(Some(error))).into_response());
+        return Ok(login::response(StatusCode::UNAUTHORIZED, Some(error)));
     };
     let id = api
         .sessions

@@ -4,10 +4,13 @@
 
 use crate::input::table_index::TableIndex;
 use crate::jobs::admission::Admitted;
+use crate::jobs::history::Histories;
 use crate::jobs::index::Index;
 use crate::jobs::results::ResultLog;
 use crate::jobs::view::view_of;
 use crate::store::record::{JobRecord, Progress};
+use crate::store::sequencer::unix_ms;
+use quipu_shared::access::Namespace;
 use quipu_shared::ids::JobId;
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{JobState, JobView, ServiceError};
@@ -124,12 +127,25 @@ impl JobEntry {
     }
 }
 
+/// What is under way, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Jobs of which something was leased, by namespace.
+    pub jobs: BTreeMap<Namespace, u64>,
+    /// Shards that were cut and wait for another attempt.
+    pub shards_queued: u64,
+    /// Shards that are leased.
+    pub shards_leased: u64,
+}
+
 /// What the master has in memory of its jobs: those that it serves in full, and all of them in a few words.
 pub struct JobTable {
     inner: Mutex<Inner>,
     /// Whether entries stay when their job has ended: a store in memory has nothing else of it.
     keeps_entries: bool,
     schedules_changed: AtomicBool,
+    /// The attempts of these jobs.
+    pub histories: Histories,
 }
 
 struct Inner {
@@ -146,7 +162,8 @@ impl JobTable {
     pub fn new(retention_ms: u64, keeps_entries: bool) -> Self {
         let (entries, bells, fresh) = Default::default();
         let inner = Inner { entries, index: Index::new(retention_ms), bells, fresh };
-        Self { inner: Mutex::new(inner), keeps_entries, schedules_changed: AtomicBool::new(true) }
+        let schedules_changed = AtomicBool::new(true);
+        Self { inner: Mutex::new(inner), keeps_entries, schedules_changed, histories: Histories::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -163,6 +180,7 @@ impl JobTable {
             inner.index.note(*job, record.as_ref());
             if record.is_none() {
                 inner.entries.remove(job);
+                self.histories.forget(*job);
             }
             inner.ring(*job);
         }
@@ -207,6 +225,7 @@ impl JobTable {
 
     /// Adds a job that is served from now on.
     pub fn insert(&self, entry: Arc<JobEntry>) {
+        self.histories.reopen(entry.id);
         let mut inner = self.lock();
         let job = entry.id;
         inner.entries.insert(job, entry);
@@ -215,6 +234,10 @@ impl JobTable {
 
     /// The job is no longer served: it has ended, or waits again.
     pub fn let_go(&self, job: JobId, ended: bool) {
+        if let Some(entry) = self.get(job) {
+            let done = entry.recorded().progress.ranges.clone();
+            self.histories.close(job, done, unix_ms());
+        }
         let mut inner = self.lock();
         if !(ended && self.keeps_entries) {
             inner.entries.remove(&job);
@@ -226,6 +249,23 @@ impl JobTable {
     /// Jobs that are served and have not ended.
     pub fn active(&self) -> Vec<Arc<JobEntry>> {
         self.lock().entries.values().filter(|entry| !entry.view.borrow().state.is_final()).cloned().collect()
+    }
+
+    /// Jobs that are served and run, and the shards of those that are served, without their copies.
+    pub fn running(&self) -> Running {
+        let mut running = Running::default();
+        for entry in self.lock().entries.values() {
+            let view = entry.view.borrow();
+            if view.state.is_final() {
+                continue;
+            }
+            if view.state == JobState::Running {
+                *running.jobs.entry(view.namespace.clone()).or_default() += 1;
+            }
+            running.shards_queued += view.shards.queued;
+            running.shards_leased += view.shards.leased;
+        }
+        running
     }
 
     /// Rings when something happens to a job.

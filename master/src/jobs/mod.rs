@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod entry;
+pub mod history;
 pub mod index;
 pub mod opening;
 pub mod results;

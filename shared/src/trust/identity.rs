@@ -62,15 +62,22 @@ pub enum Pki {
 /// for server and client use.
 #[derive(Clone, Debug)]
 pub struct OwnCertificate {
-    /// The certificate and its intermediates.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+    /// The certificate.
+    pub files: CertificateFiles,
     /// The authorities that are trusted.
     pub authorities: PathBuf,
 }
 
-impl OwnCertificate {
+/// A certificate as PEM files, which are read again now and then: who renews it only writes them anew.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The certificate and its intermediates.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
     fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TrustError> {
         let chain = read_certificates("a certificate", &self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TrustError::Pem {
@@ -123,6 +130,18 @@ impl CertifiedIdentity {
     }
 }
 
+impl CertifiedIdentity {
+    /// Takes what stands in the files now; says whether it is another certificate.
+    fn reread(&self, files: &CertificateFiles, provider: &CryptoProvider, now: SystemTime) -> Result<bool, TrustError> {
+        let key = certify_own(files, provider)?;
+        let renewed = key.cert != self.current().cert;
+        if renewed {
+            self.replace(key, now);
+        }
+        Ok(renewed)
+    }
+}
+
 impl ResolvesServerCert for CertifiedIdentity {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current())
@@ -146,7 +165,14 @@ pub struct NodeTrust {
     provider: Arc<CryptoProvider>,
     proof: SecretProof,
     link: Arc<CertifiedIdentity>,
-    http: Mutex<Vec<(Vec<String>, Arc<CertifiedIdentity>)>>,
+    http: Mutex<Vec<(HttpSource, Arc<CertifiedIdentity>)>>,
+}
+
+/// Where a certificate of the HTTP server comes from.
+enum HttpSource {
+    /// The derived authority signs for these names.
+    Signed(Vec<String>),
+    Files(CertificateFiles),
 }
 
 /// Who signs.
@@ -189,7 +215,7 @@ impl NodeTrust {
         };
         let link = match &source {
             Source::Derived(authority) => certify(authority.sign_node(name.as_str(), now)?, &provider)?,
-            Source::Own(files) => certify_own(files, &provider)?,
+            Source::Own(own) => certify_own(&own.files, &provider)?,
         };
         let link = Arc::new(CertifiedIdentity::new(link, now));
         let roots = Arc::new(roots);
@@ -273,20 +299,33 @@ impl NodeTrust {
         Ok(Arc::new(config))
     }
 
-    /// The HTTP server's end, for these host names and addresses (not used with an own certificate).
+    /// The HTTP server's end: with the certificate of these files, else with the node's own, else with one that the
+    /// derived authority signs for these host names and addresses.
     ///
     /// TLS 1.2 and 1.3, no client certificate. A derived authority signs with Ed25519, which browsers do not take:
-    /// they need an own certificate.
-    pub fn http_server_config(&self, hosts: &[String], now: SystemTime) -> Result<Arc<ServerConfig>, TrustError> {
-        let identity = match &self.source {
-            Source::Derived(authority) => {
+    /// they need files.
+    pub fn http_server_config(
+        &self,
+        hosts: &[String],
+        files: Option<&CertificateFiles>,
+        now: SystemTime,
+    ) -> Result<Arc<ServerConfig>, TrustError> {
+        let source = match (files, &self.source) {
+            (Some(files), _) => Some((HttpSource::Files(files.clone()), certify_own(files, &self.provider)?)),
+            (None, Source::Derived(authority)) => {
                 let key = certify(authority.sign_http(hosts, now)?, &self.provider)?;
+                Some((HttpSource::Signed(hosts.to_vec()), key))
+            }
+            (None, Source::Own(_)) => None,
+        };
+        let identity = match source {
+            None => self.link.clone(),
+            Some((source, key)) => {
                 let identity = Arc::new(CertifiedIdentity::new(key, now));
                 let mut made = self.http.lock().unwrap_or_else(PoisonError::into_inner);
-                made.push((hosts.to_vec(), identity.clone()));
+                made.push((source, identity.clone()));
                 identity
             }
-            Source::Own(_) => self.link.clone(),
         };
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
@@ -312,31 +351,26 @@ impl NodeTrust {
     /// Signs new certificates where half of their life is over (own ones are read again each time); says whether it
     /// did. What fails leaves the old certificate in use.
     pub fn renew_if_due(&self, now: SystemTime) -> Result<bool, TrustError> {
-        match &self.source {
-            Source::Own(files) => {
-                let key = certify_own(files, &self.provider)?;
-                let renewed = key.cert != self.link.current().cert;
-                if renewed {
-                    self.link.replace(key, now);
-                }
-                Ok(renewed)
+        let mut renewed = match &self.source {
+            Source::Own(own) => self.link.reread(&own.files, &self.provider, now)?,
+            Source::Derived(authority) if self.link.is_due(now) => {
+                let signed = authority.sign_node(self.name.as_str(), now)?;
+                self.link.replace(certify(signed, &self.provider)?, now);
+                true
             }
-            Source::Derived(authority) => {
-                let mut renewed = false;
-                if self.link.is_due(now) {
-                    let signed = authority.sign_node(self.name.as_str(), now)?;
-                    self.link.replace(certify(signed, &self.provider)?, now);
-                    renewed = true;
+            Source::Derived(_) => false,
+        };
+        for (source, identity) in self.http.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            renewed |= match (source, &self.source) {
+                (HttpSource::Files(files), _) => identity.reread(files, &self.provider, now)?,
+                (HttpSource::Signed(hosts), Source::Derived(authority)) if identity.is_due(now) => {
+                    identity.replace(certify(authority.sign_http(hosts, now)?, &self.provider)?, now);
+                    true
                 }
-                for (hosts, identity) in self.http.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                    if identity.is_due(now) {
-                        identity.replace(certify(authority.sign_http(hosts, now)?, &self.provider)?, now);
-                        renewed = true;
-                    }
-                }
-                Ok(renewed)
-            }
+                (HttpSource::Signed(_), _) => false,
+            };
         }
+        Ok(renewed)
     }
 }
 
@@ -374,7 +408,7 @@ fn certify(signed: Signed, provider: &CryptoProvider) -> Result<CertifiedKey, Tr
         .map_err(|error| TrustError::Tls { what: "a signed certificate".to_owned(), problem: error.to_string() })
 }
 
-fn certify_own(files: &OwnCertificate, provider: &CryptoProvider) -> Result<CertifiedKey, TrustError> {
+fn certify_own(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TrustError> {
     let (chain, key) = files.load()?;
     CertifiedKey::from_der(chain, key, provider)
         .map_err(|error| TrustError::Tls { what: files.certificate.display().to_string(), problem: error.to_string() })

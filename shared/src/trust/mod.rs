@@ -15,7 +15,7 @@ pub mod secret;
 pub mod verify;
 
 pub use authority::{Authority, NodeKeyError};
-pub use identity::{CertifiedIdentity, NodeTrust, OwnCertificate, Pki, TrustError};
+pub use identity::{CertificateFiles, CertifiedIdentity, NodeTrust, OwnCertificate, Pki, TrustError};
 pub use proof::SecretProof;
 pub use secret::{ClusterSecret, HttpTokens, SecretError, random_token};
 pub use verify::{CertificateNames, NodeName, NodeNameError, node_name};

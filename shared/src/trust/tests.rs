@@ -2,7 +2,10 @@ use super::authority::Authority;
 use super::identity::http_client_config;
 use super::proof::Side;
 use super::secret::{INFO_CA, INFO_GOSSIP, INFO_HTTP_TOKEN, SECRETS_MAX};
-use super::{CertificateNames, ClusterSecret, NodeName, NodeTrust, OwnCertificate, Pki, SecretError, SecretProof};
+use super::{
+    CertificateFiles, CertificateNames, ClusterSecret, NodeName, NodeTrust, OwnCertificate, Pki, SecretError,
+    SecretProof,
+};
 use super::{TrustError, install_crypto_provider, node_name};
 use crate::ids::{NodeId, Role};
 use rustls::{ClientConnection, ServerConnection};
@@ -254,7 +257,7 @@ fn certificates_are_renewed_at_half_life_under_a_running_server() {
     let start = SystemTime::now();
     let master = trust(&secret(1), Role::Master, start - 4 * day);
     let server = master.link_server_config().unwrap();
-    let http = master.http_server_config(&["localhost".to_owned()], start - 4 * day).unwrap();
+    let http = master.http_server_config(&["localhost".to_owned()], None, start - 4 * day).unwrap();
     let before = master.link_identity().current();
     assert!(!master.renew_if_due(start - day).unwrap(), "three days are less than half");
     assert!(master.renew_if_due(start).unwrap());
@@ -297,7 +300,7 @@ fn expired_and_future_certificates_are_refused() {
 fn http_certificate_has_the_hosts_and_no_others() {
     let now = SystemTime::now();
     let master = trust(&secret(1), Role::Master, now);
-    let server = master.http_server_config(&["calc.example".to_owned(), "127.0.0.1".to_owned()], now).unwrap();
+    let server = master.http_server_config(&["calc.example".to_owned(), "127.0.0.1".to_owned()], None, now).unwrap();
     let client = Arc::new(http_client_config(both(2, 1).ca_pem("test").unwrap().as_bytes()).unwrap());
     handshake(client.clone(), server.clone(), "calc.example").unwrap();
     handshake(client.clone(), server.clone(), "127.0.0.1").unwrap();
@@ -305,6 +308,29 @@ fn http_certificate_has_the_hosts_and_no_others() {
     let stranger = http_client_config(secret(2).ca_pem("test").unwrap().as_bytes()).unwrap();
     assert!(handshake(Arc::new(stranger), server, "calc.example").is_err());
     assert!(http_client_config(b"no pem").is_err());
+}
+
+#[test]
+fn http_may_have_a_certificate_of_its_own_beside_derived_ones() {
+    let now = SystemTime::now();
+    let folder = tempfile::tempdir().unwrap();
+    let own = own_files(folder.path(), &["calc.example"]);
+    let master = trust(&secret(1), Role::Master, now);
+    let server = master.http_server_config(&[], Some(&own.files), now).unwrap();
+    let client =
+        |own: &OwnCertificate| Arc::new(http_client_config(&std::fs::read(&own.authorities).unwrap()).unwrap());
+    let before = client(&own);
+    handshake(before.clone(), server.clone(), "calc.example").unwrap();
+    assert!(!master.renew_if_due(now).unwrap(), "unchanged files");
+    let renewed = own_files(folder.path(), &["calc.example"]);
+    assert!(master.renew_if_due(now).unwrap());
+    handshake(client(&renewed), server.clone(), "calc.example").unwrap();
+    assert!(handshake(before, server, "calc.example").is_err(), "another authority has signed the new one");
+    assert!(
+        master
+            .http_server_config(&[], Some(&CertificateFiles { certificate: "/no".into(), key: "/no".into() }), now)
+            .is_err()
+    );
 }
 
 /// An own authority, new at each call, and a certificate with these names in files.
@@ -320,8 +346,10 @@ fn own_files(folder: &Path, dns: &[&str]) -> OwnCertificate {
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let certificate = params.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).unwrap();
     OwnCertificate {
-        certificate: write(folder, "cert.pem", &certificate.pem(), 0o644),
-        key: write(folder, "key.pem", &key.serialize_pem(), 0o600),
+        files: CertificateFiles {
+            certificate: write(folder, "cert.pem", &certificate.pem(), 0o644),
+            key: write(folder, "key.pem", &key.serialize_pem(), 0o600),
+        },
         authorities: write(folder, "ca.pem", &ca_pem, 0o644),
     }
 }
@@ -340,11 +368,11 @@ fn own_certificates_replace_the_derived_authority() {
     let derived = trust(&secret(1), Role::Worker, now);
     assert!(link(&derived, &own).is_err() && link(&own, &derived).is_err());
     let ca = std::fs::read(&files.authorities).unwrap();
-    let http = own.http_server_config(&[], now).unwrap();
+    let http = own.http_server_config(&[], None, now).unwrap();
     handshake(Arc::new(http_client_config(&ca).unwrap()), http, "localhost").unwrap();
 
     assert!(!own.renew_if_due(now).unwrap(), "unchanged files");
-    std::fs::write(&files.certificate, "torn").unwrap();
+    std::fs::write(&files.files.certificate, "torn").unwrap();
     assert!(own.renew_if_due(now).is_err());
     link(&own, &own).unwrap();
     own_files(folder.path(), &["worker-7.example"]);
@@ -396,7 +424,7 @@ fn own_certificate_names_match_by_their_first_label() {
     let names = |dns: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         let files = own_files(folder.path(), dns);
-        let pem = std::fs::read(files.certificate).unwrap();
+        let pem = std::fs::read(files.files.certificate).unwrap();
         CertificateNames::of(
             &<rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(&pem).unwrap(),
         )

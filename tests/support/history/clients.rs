@@ -151,6 +151,7 @@ impl<'a> Clients<'a> {
             Some(Dependency { job: JobId(*lock(&self.ids).get(key)?), on })
         });
         let queue = QueueOptions {
+            namespace: Default::default(),
             labels: BTreeMap::new(),
             priority: plan.priority,
             after: after.collect(),

@@ -3,10 +3,11 @@
 use super::describe::{Operation, binary, integer, string, text};
 use quipu_shared::access::{IssuedToken, NewToken};
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, DOCUMENT_PATH, EVAL_PATH, Explanation, HEALTH_PATH, JOBS_PATH, JobPage, LOGIN_PATH,
-    LOGOUT_PATH, NDJSON_MEDIA_TYPE, NODES_PATH, NodeList, PAGE_JOBS_MAX, READY_PATH, SCHEDULES_PATH, ScheduleList,
-    TOKENS_PATH, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, Explanation, HEALTH_PATH, JOBS_PATH,
+    JobPage, LOGIN_PATH, LOGOUT_PATH, NDJSON_MEDIA_TYPE, NODES_PATH, NodeList, PAGE_JOBS_MAX, READY_PATH,
+    SCHEDULES_PATH, ScheduleList, TOKENS_PATH, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
 };
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttemptList, ShardMap};
 use quipu_shared::eval::{CheckAnswer, CheckRequest, EvalAnswer, EvalRequest};
 use quipu_shared::ids::NodeId;
 use quipu_shared::service::{JobState, JobView, ScheduleView, Upload};
@@ -105,6 +106,21 @@ fn jobs() -> Vec<Operation> {
         Operation::new(Get, format!("{job}/explain"), "explain_job", tag, "Say why a job stands where it stands")
             .number("job", "The job's id.")
             .gives::<Explanation>(200, "Lines for people.")
+            .refuses(&[404]),
+        Operation::new(Get, format!("{job}/detail"), "job_detail", tag, "Show what a job was asked for")
+            .text("Its spec, but of an `eval` the first hundred formulas, and the typed form of its formula.")
+            .number("job", "The job's id.")
+            .gives::<JobDetail>(200, "What was asked for, and how it is evaluated.")
+            .refuses(&[404]),
+        Operation::new(Get, format!("{job}/shards"), "job_shards", tag, "Show how far each part of a job is")
+            .text("The job's rows in at most 320 equal parts, whose rows are counted by the state of their shards.")
+            .number("job", "The job's id.")
+            .gives::<ShardMap>(200, "The parts, in row order.")
+            .refuses(&[404]),
+        Operation::new(Get, format!("{job}/attempts"), "job_attempts", tag, "List a job's attempts")
+            .text("All that run, and the last that have ended since the master was started: where, when, how.")
+            .number("job", "The job's id.")
+            .gives::<AttemptList>(200, "The attempts, by start.")
             .refuses(&[404]),
     ]
 }
@@ -207,6 +223,17 @@ fn cluster() -> Vec<Operation> {
             .id("node", "The worker's id.", NodeId::schema())
             .gives_content(204, "It drains.", [])
             .refuses(&[404]),
+        Operation::new(Get, format!("{NODES_PATH}/{{node}}/attempts"), "node_attempts", tag, "List a node's last attempts")
+            .id("node", "The node's id.", NodeId::schema())
+            .gives::<NodeAttemptList>(200, "The attempts, latest start first."),
+        Operation::new(Get, CLUSTER_PATH, "show_cluster", tag, "Show the cluster")
+            .gives::<ClusterView>(200, "Its nodes and the jobs that run, at this moment."),
+        Operation::new(Get, EVENTS_PATH, "watch_cluster", tag, "Watch the cluster")
+            .text(
+                "Server-sent events: the cluster now and at each change, at most twice a second, as `ClusterView`. The more \
+                 watch, the rarer they are; of an idle cluster there are comments only.",
+            )
+            .gives_content(200, "The cluster, again and again.", [("text/event-stream", text())]),
         Operation::new(Get, VERSION_PATH, "version", tag, "Say what the master runs")
             .gives::<VersionView>(200, "Versions of the product, its protocol and its numerics."),
     ]

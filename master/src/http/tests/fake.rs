@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use quipu_shared::access::{IssuedToken, NewToken, TokenView};
+use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttempt, RunningJob, ShardMap};
 use quipu_shared::ids::{JobId, NodeId, Role, ScheduleId, TokenId};
 use quipu_shared::service::{
     ErrorKind, JobQuery, JobService, JobState, JobView, NodeState, NodeView, ScheduleChange, ScheduleView,
@@ -39,6 +40,10 @@ pub struct Fake {
     pub schedules: Mutex<Vec<ScheduleView>>,
     pub tokens: Mutex<Vec<TokenView>>,
     pub forgotten: Mutex<Vec<JobId>>,
+    /// What every job and every node has had.
+    pub attempts: Mutex<AttemptList>,
+    /// Times that the cluster was looked at.
+    pub looks: AtomicUsize,
 }
 
 impl Default for Fake {
@@ -58,6 +63,8 @@ impl Default for Fake {
             schedules: Mutex::default(),
             tokens: Mutex::default(),
             forgotten: Mutex::default(),
+            attempts: Mutex::default(),
+            looks: AtomicUsize::new(0),
         }
     }
 }
@@ -158,6 +165,10 @@ pub fn node() -> NodeView {
         rows_per_s: 1.5e9,
         shards_done: 3,
         note: None,
+        breaker: Default::default(),
+        cpu_pressure: Some(12),
+        memory_pressure: Some(0),
+        memory_available_bytes: Some(1 << 30),
     }
 }
 
@@ -282,6 +293,40 @@ impl JobService for Fake {
         self.ended(job)?;
         self.forgotten.lock().unwrap().push(job);
         Ok(())
+    }
+
+    async fn job_detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
+        self.find(job)?;
+        let spec = self.requests.lock().unwrap().get(job.0 as usize - 1).map_or_else(eval_spec, |r| r.spec.clone());
+        Ok(JobDetail { spec, formulas: 1, form: None })
+    }
+
+    async fn job_shards(&self, job: JobId) -> Result<ShardMap, ServiceError> {
+        let view = self.find(job)?.borrow().clone();
+        let mut map = ShardMap::new(view.rows_total.unwrap_or(0), 1);
+        map.count(0, view.rows_done, |cell| &mut cell.done);
+        Ok(map)
+    }
+
+    async fn job_attempts(&self, job: JobId) -> Result<AttemptList, ServiceError> {
+        self.find(job)?;
+        Ok(self.attempts.lock().unwrap().clone())
+    }
+
+    async fn node_attempts(&self, _node: NodeId) -> Result<Vec<NodeAttempt>, ServiceError> {
+        self.fail()?;
+        let attempts = self.attempts.lock().unwrap().attempts.clone();
+        Ok(attempts.into_iter().map(|attempt| NodeAttempt { job: JobId(1), attempt }).collect())
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, ServiceError> {
+        self.fail()?;
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let jobs = self.jobs(JobQuery { limit: 9, states: vec![JobState::Running], ..JobQuery::default() }).await?;
+        let count = jobs.len() as u64;
+        let jobs = jobs.into_iter().map(|view| RunningJob { view, rows_per_s: 0.0 }).collect();
+        let nodes = vec![node()];
+        Ok(ClusterView { nodes, nodes_total: 1, jobs, jobs_running: count, jobs_pending: count })
     }
 
     async fn explain(&self, job: JobId) -> Result<Vec<String>, ServiceError> {

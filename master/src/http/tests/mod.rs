@@ -1,11 +1,16 @@
 //! The API from outside: real sockets, a service that does as told.
 
+mod access;
 mod batch;
 mod compress;
 mod docs;
 mod eval;
+mod events;
 mod fake;
+mod grpc;
+mod h2;
 mod limits;
+mod metrics;
 mod queue;
 mod raw;
 mod routes;

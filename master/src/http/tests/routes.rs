@@ -33,6 +33,8 @@ async fn every_route_answers() {
         ("PUT", "/v1/uploads", 200),
         ("GET", "/v1/nodes", 200),
         ("POST", "/v1/nodes/worker-1:drain", 204),
+        ("GET", "/v1/tokens", 200),
+        ("GET", "/login", 200),
         ("GET", "/v1/version", 200),
         ("GET", "/healthz", 200),
         ("GET", "/readyz", 200),

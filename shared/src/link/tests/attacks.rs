@@ -8,7 +8,7 @@ use crate::link::node::cluster_name;
 use crate::link::{LINK_VERSION, LinkLimits};
 use crate::trust::identity::http_client_config;
 use crate::trust::proof::Side;
-use crate::trust::{ClusterSecret, NodeTrust, OwnCertificate, Pki, node_name};
+use crate::trust::{CertificateFiles, ClusterSecret, NodeTrust, OwnCertificate, Pki, node_name};
 use prost::Message;
 use rustls_pki_types::ServerName;
 use sha2::{Digest, Sha256};
@@ -229,12 +229,11 @@ fn own_certificate(folder: &Path, dns: &str) -> OwnCertificate {
         vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
     let certificate = params.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).unwrap();
     let files = OwnCertificate {
-        certificate: folder.join("certificate.pem"),
-        key: folder.join("key.pem"),
+        files: CertificateFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") },
         authorities: folder.join("authorities.pem"),
     };
-    std::fs::write(&files.certificate, certificate.pem()).unwrap();
-    std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    std::fs::write(&files.files.certificate, certificate.pem()).unwrap();
+    std::fs::write(&files.files.key, key.serialize_pem()).unwrap();
     std::fs::write(&files.authorities, ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     files
 }
