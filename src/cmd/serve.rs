@@ -4,6 +4,7 @@ use crate::failure::{Exit, Failure};
 use quipu_shared::config::{ClusterConfig, Config};
 use quipu_shared::ids::{Generation, NodeId, Role};
 use quipu_shared::membership::{GossipConfig, Identity};
+use quipu_shared::telemetry::export::{self, Service};
 use quipu_shared::trust::{
     CertificateFiles, ClusterSecret, NodeTrust, OwnCertificate, Pki, install_crypto_provider, node_name,
 };
@@ -82,11 +83,28 @@ impl NodeParts {
     }
 }
 
+impl NodeParts {
+    /// Begins to export traces, where a collector is given.
+    pub(crate) fn export_traces(&self, config: &Config) -> Result<(), Failure> {
+        let identity = &self.gossip.identity;
+        let service = match identity.role {
+            Role::Master => Service::Master,
+            Role::Worker => Service::Worker,
+        };
+        export::start(&config.telemetry, service, &config.cluster.id, Some(&identity.node_id))
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
+    }
+}
+
 /// The secret from its file, from standard input, or from the state folder, where one is made if there is none.
 fn secret(config: &ClusterConfig) -> Result<ClusterSecret, Failure> {
     let read = match &config.secret_file {
         Some(path) if path == Path::new(STDIN) => ClusterSecret::parse(&stdin_until_blank_line()?, path),
         Some(path) => ClusterSecret::read(path),
+        None if config.strict => {
+            return Err(Failure::new(Exit::Config, "cluster.strict is set, and no secret is given".to_owned())
+                .hint("set cluster.secret_file (--secret-file), or choose another profile"));
+        }
         None => {
             let folder = state_folder(config)?;
             std::fs::create_dir_all(&folder)

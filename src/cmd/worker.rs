@@ -1,6 +1,7 @@
 //! `quipu worker`: runs a worker node.
 
 use super::Context;
+use super::reload::Follower;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use quipu_shared::config::Overrides;
@@ -94,6 +95,7 @@ impl WorkerArgs {
         let node_id = config.worker.node_id.clone();
         let parts = NodeParts::new(config, Role::Worker, node_id, config.worker.gossip, slots)?;
         let shutdown = shutdown(&self.lifeline)?;
+        parts.export_traces(config)?;
         let identity = parts.gossip.identity.clone();
         let mut link = LinkConfig::new(parts.trust);
         link.local = config.worker.rpc.map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
@@ -102,9 +104,13 @@ impl WorkerArgs {
             link,
             drain_patience: Duration::from_millis(config.worker.drain_ms),
             tier: config.worker.tier,
+            weight: config.worker.weight,
         })
         .await
         .map_err(|error| failed(&error))?;
+        let follower = Follower::new(Role::Worker, context.sources.clone(), context.loaded.clone());
+        // All that a worker takes on while it runs is the level of its log.
+        follower.spawn(|_| {}).map_err(|error| failed(&error))?;
         print_ready(&identity, None, None, node.gossip_addr())?;
         node.run(shutdown).await.map_err(|error| failed(&error))
     }

@@ -1,6 +1,6 @@
 //! Checks that go beyond types. Each names the key and says what would be right.
 
-use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings};
+use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings, TelemetryConfig};
 use crate::formula::FormulaLimits;
 use crate::membership::identity::LABEL_BYTES_MAX;
 use crate::membership::is_seed;
@@ -13,6 +13,13 @@ const LEASE_TTL_MIN_MS: u64 = 3_000;
 const SLOTS_MAX: u32 = 1024;
 /// Row numbers up to here are exact in a double.
 const ROWS_CEILING: u64 = 1 << 53;
+/// A day: a worker that is to stay away for longer is better stopped.
+const BREAKER_CEILING_MS: u64 = 86_400_000;
+/// With a larger weight, one worker would have to get a thousand shards before another gets its first.
+const WEIGHT_MAX: u32 = 1_000;
+
+/// About 1 GB of spans that nobody takes.
+const QUEUE_SPANS_CEILING: usize = 1 << 20;
 
 type Checked = Result<(), (&'static str, String)>;
 
@@ -28,11 +35,15 @@ impl Config {
         require(self.worker.zone.len() <= LABEL_BYTES_MAX, "worker.zone", || {
             format!("must be at most {LABEL_BYTES_MAX} bytes")
         })?;
+        require((1..=WEIGHT_MAX).contains(&self.worker.weight), "worker.weight", || {
+            format!("must be 1 to {WEIGHT_MAX}; a worker that is to get nothing is better drained")
+        })?;
         check_limits(&self.limits)?;
         require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
             format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
         })?;
         check_scheduler(&self.scheduler)?;
+        check_telemetry(&self.telemetry)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
             ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
         });
@@ -149,7 +160,41 @@ fn check_scheduler(scheduler: &SchedulerSettings) -> Checked {
     require((1..=60_000).contains(&scheduler.shard_target_ms), "scheduler.shard_target_ms", || {
         "must be 1 to 60000".into()
     })?;
-    require(scheduler.attempts_max >= 1, "scheduler.attempts_max", || "must be at least 1".into())
+    require(scheduler.attempts_max >= 1, "scheduler.attempts_max", || "must be at least 1".into())?;
+    let shares = [
+        ("scheduler.cpu_pressure_max", scheduler.cpu_pressure_max),
+        ("scheduler.memory_pressure_max", scheduler.memory_pressure_max),
+    ];
+    for (key, share) in shares {
+        require((1..=100).contains(&share), key, || "must be 1 to 100 percent; 100 is never passed".into())?;
+    }
+    require((1..=1_000).contains(&scheduler.breaker_failures), "scheduler.breaker_failures", || {
+        "must be 1 to 1000 failures in a row".into()
+    })?;
+    require((1..=BREAKER_CEILING_MS).contains(&scheduler.breaker_open_ms), "scheduler.breaker_open_ms", || {
+        format!("must be 1 to {BREAKER_CEILING_MS}")
+    })?;
+    let longest = scheduler.breaker_open_ms..=BREAKER_CEILING_MS;
+    require(longest.contains(&scheduler.breaker_open_max_ms), "scheduler.breaker_open_max_ms", || {
+        format!(
+            "must be from scheduler.breaker_open_ms, which is {}, to {BREAKER_CEILING_MS}",
+            scheduler.breaker_open_ms
+        )
+    })
+}
+
+fn check_telemetry(telemetry: &TelemetryConfig) -> Checked {
+    if let Some(url) = &telemetry.otlp_endpoint {
+        let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        // TLS is for the collector that stands beside the node, and carries spans on.
+        require(host.is_some_and(|host| !host.is_empty() && !host.contains('/')), "telemetry.otlp_endpoint", || {
+            format!("{url:?} is not the URL of a collector's gRPC port, such as http://127.0.0.1:4317")
+        })?;
+    }
+    require((0.0..=1.0).contains(&telemetry.sample_ratio), "telemetry.sample_ratio", || "must be 0.0 to 1.0".into())?;
+    require((1..=QUEUE_SPANS_CEILING).contains(&telemetry.queue_spans_max), "telemetry.queue_spans_max", || {
+        format!("must be 1 to {QUEUE_SPANS_CEILING}")
+    })
 }
 
 fn require(holds: bool, key: &'static str, problem: impl FnOnce() -> String) -> Checked {
