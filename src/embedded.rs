@@ -82,6 +82,7 @@ impl Embedded {
             jobs_kept_max: JOBS_KEPT_MAX,
             catch_up_max: 0,
             shared_files: true,
+            metrics: Default::default(),
         };
         let nodes = Arc::clone(&args.nodes);
         let master = MasterTree::start(args).await?;

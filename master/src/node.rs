@@ -9,7 +9,11 @@ use crate::http::{self, HttpConfig, HttpError, HttpLimits};
 use crate::input::uploads::Uploads;
 use crate::jobs::admission::Admission;
 use crate::jobs::entry::JobTable;
+use crate::jobs::index::Index;
 use crate::jobs::opening::{JobOpener, ResultPlace};
+use crate::metrics::cluster::{GossipCollector, LinkCollector, NodesCollector};
+use crate::metrics::jobs::JobsCollector;
+use crate::metrics::{Metrics, StoreCollector};
 use crate::nodes::{GossipNode, NodeTable};
 use crate::service::{Master, MasterService};
 use crate::store::command::Command;
@@ -136,7 +140,8 @@ impl MasterNode {
     /// Where an address can't be bound or the data folder can't be used.
     pub async fn start(mut config: MasterNodeConfig) -> Result<Self, MasterNodeError> {
         let jobs = Arc::new(JobTable::new(config.retention_ms, false));
-        let store = open_store(&config.data_dir, &jobs)?;
+        let metrics = Arc::clone(&config.http.metrics);
+        let store = open_store(&config.data_dir, &jobs, &metrics)?;
         let layout = Layout::new(&config.data_dir);
         let uploads = Uploads::open(layout.uploads(), config.upload_bytes_max)
             .map_err(|error| StoreError::io("open the folder of uploads", layout.uploads(), error))?;
@@ -160,12 +165,17 @@ impl MasterNode {
             jobs_kept_max: config.jobs_kept_max,
             catch_up_max: config.catch_up_max,
             shared_files: false,
+            metrics: metrics.dispatch.clone(),
         };
         let nodes = Arc::clone(&args.nodes);
         let http_limits = Live::new(config.http.limits.clone());
         config.http.live = Some(http_limits.clone());
         let (tunables, admission) = (args.tunables.clone(), opener.admission.clone());
         let tree = MasterTree::start(args).await?;
+        let disk = DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes);
+        metrics.add(JobsCollector { jobs: Arc::clone(&jobs), admission: opener.admission.clone() });
+        metrics.add(NodesCollector { nodes: Arc::clone(&nodes) });
+        metrics.add(StoreCollector { store: Arc::downgrade(&opener.store), disk: disk.clone() });
         let tuner = MasterTuner { http_limits, admission, tunables, dispatcher: tree.dispatcher() };
         let service = Arc::new(MasterService {
             dispatcher: tree.dispatcher(),
@@ -173,15 +183,17 @@ impl MasterNode {
             nodes: Arc::clone(&nodes),
             opener,
             tokens,
-            disk: DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes),
+            disk,
         });
         let service = Arc::new(Master(service));
         let link = Arc::new(MasterLink::start(config.rpc, config.link).await?);
+        metrics.add(LinkCollector { link: Arc::downgrade(&link) });
         let http_stop = CancellationToken::new();
         let (http_addr, http_task) = http::serve(config.http, service, http_stop.clone().cancelled_owned()).await?;
         config.gossip.identity.rpc = Some(link.local_addr());
         config.gossip.identity.http = Some(http_addr);
         let gossip = Gossip::start(config.gossip).await?;
+        metrics.add(GossipCollector { gossip: gossip.clone() });
         let tasks = vec![
             tokio::spawn(pump(Arc::clone(&link), tree.dispatcher())),
             tokio::spawn(follow_gossip(gossip.clone(), nodes)),
@@ -234,14 +246,15 @@ impl MasterNode {
 }
 
 /// Opens the job log of a data folder, takes every job into the table, and removes results that belong to none.
-fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>) -> Result<Arc<Store>, StoreError> {
-    let opened = Opened::on_disk(data_dir)?;
+fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>, metrics: &Metrics) -> Result<Arc<Store>, StoreError> {
+    let opened = Opened::on_disk(data_dir)?.measured_by(&metrics.store);
     let mut count = 0_u64;
     opened.jobs(&mut |job, record| {
         jobs.index(|index| index.note(job, Some(&record)));
         count += 1;
         true
     })?;
+    jobs.index(Index::begin_counting);
     let waited_for = opened.waited_for()?;
     let table = Arc::clone(jobs);
     let store = Arc::new(opened.start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?);

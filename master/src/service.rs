@@ -2,6 +2,7 @@
 
 use crate::access::tokens::TokenTable;
 use crate::dispatcher::DispatcherMessage;
+use crate::dispatcher::spans::commit;
 use crate::jobs::admission::{Admission, Admitted};
 use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::{JobOpener, error, gone, new_job, no_uploads, store_error};
@@ -23,6 +24,8 @@ use quipu_shared::service::{
     SubmitRequest, Upload,
 };
 use quipu_shared::spec::{JobKind, JobSpec, ScheduleSpec, TableInput};
+use quipu_shared::telemetry::TraceParent;
+use quipu_shared::telemetry::spans::{SpanKind, TraceSpan};
 use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,10 +97,12 @@ impl MasterService {
     }
 
     /// Checks a request and makes the command that accepts it.
+    /// One that belongs to no trace is in that of `trace`.
     fn prepare(
         &self,
         mut request: SubmitRequest,
         retry_of: Option<JobId>,
+        trace: Option<TraceParent>,
     ) -> Result<(Command, Admitted), ServiceError> {
         self.admission().narrow(&mut request.spec);
         let admitted = self.admission().admit(&request.spec)?;
@@ -105,7 +110,7 @@ impl MasterService {
             self.opener.table_path(input)?;
         }
         let mut new = new_job(&request.spec, &admitted, unix_ms(), self.admission().dependents_max)?;
-        new.facts.traceparent = request.traceparent;
+        new.facts.traceparent = request.traceparent.or_else(|| trace.map(|trace| trace.to_string()));
         // Keys of one namespace say nothing to another.
         let namespace = &request.spec.queue.namespace;
         new.facts.idempotency_key =
@@ -129,17 +134,23 @@ impl MasterService {
             *more.entry(request.spec.queue.namespace.clone()).or_default() += 1;
         }
         self.admission().check_room(&self.jobs, &more)?;
+        let parent = requests.iter().find_map(|(request, _)| request.traceparent.as_deref()?.parse().ok());
+        let mut admission = TraceSpan::begin("admit job", SpanKind::Internal, parent);
+        let trace = parent.or(admission.context());
         let prepared: Vec<_> = if requests.len() <= PREPARED_AT_ONCE_MAX {
-            requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of)).collect()
+            requests.into_iter().map(|(request, retry_of)| self.prepare(request, retry_of, trace)).collect()
         } else {
             let service = Arc::clone(self);
-            let prepare =
-                move || requests.into_iter().map(|(request, retry_of)| service.prepare(request, retry_of)).collect();
+            let prepare = move || {
+                let each = requests.into_iter();
+                each.map(|(request, retry_of)| service.prepare(request, retry_of, trace)).collect()
+            };
             tokio::task::spawn_blocking(prepare)
                 .await
                 .map_err(|panic| error(ErrorKind::Internal, "undecided", format!("check the jobs: {panic}")))?
         };
         let (mut answers, mut commands, mut places) = (Vec::with_capacity(prepared.len()), Vec::new(), Vec::new());
+        let mut first_refusal = None;
         for prepared in prepared {
             match prepared {
                 Ok((command, admitted)) => {
@@ -148,10 +159,20 @@ impl MasterService {
                     // Decided below.
                     answers.push(Err(error(ErrorKind::Internal, "undecided", "the store gave no answer".into())));
                 }
-                Err(refused) => answers.push(Err(refused)),
+                Err(refused) => {
+                    first_refusal.get_or_insert_with(|| refused.clone());
+                    answers.push(Err(refused));
+                }
             }
         }
+        admission.set_number("quipu.jobs.count", answers.len() as u64);
+        if let (Some(refused), true) = (first_refusal, commands.is_empty()) {
+            admission.fail(&refused.code, &refused.message);
+        }
+        drop(admission);
+        let commit = commit(commands.len(), trace);
         let outcomes = self.store().decide(commands).await.map_err(store_error)?;
+        drop(commit);
         let mut submitted = Vec::new();
         for (outcome, (place, admitted)) in outcomes.into_iter().zip(places) {
             if let Outcome::Accepted(job) = outcome {

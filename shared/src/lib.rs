@@ -33,6 +33,6 @@ pub mod wire;
 /// Names the set of math definitions; attempts of one job run on one numerics version only.
 pub const NUMERICS_VERSION: u32 = 2;
 /// Version of the messages in [`wire`]; nodes of other versions are refused by name.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Rows of a block: the unit of evaluation, of reduction and of cancellation. Shard boundaries are multiples of it.
 pub const BLOCK_ROWS: u64 = 4096;

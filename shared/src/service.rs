@@ -421,7 +421,7 @@ pub struct NodeView {
 }
 
 /// Where the circuit breaker of a worker stands.
-#[derive(utoipa::ToSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// It works like any other.

@@ -14,11 +14,16 @@
 //! ERROR means that a person must act, WARN that one might want to know, INFO is the course of things, one line for each
 //! job or node and none for each shard; DEBUG has the shards.
 //!
-//! One trace id goes from the client's command to the executor's span. The client makes a [`TraceParent`] and sends it
-//! with the job; each side that takes it up opens a span with [`span!`] under [`TraceParent::child`] and hands on that
-//! child's text. Spans do not cross nodes by themselves.
+//! One trace id goes from the client's command to the executor's span. The client makes a [`TraceParent`], or takes the
+//! one of its caller, and sends it with the job; each side hands on what it was given or, where it exports traces, the
+//! context of its own [`spans::TraceSpan`], which has the same trace id. Lines of the log name that id (by [`span!`] or
+//! by a field), so that a line leads to its trace and back, whether or not traces are exported ([`export`]).
+
+pub mod export;
+pub mod spans;
 
 use crate::config::LogFormat;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -28,7 +33,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Libraries that tell at INFO or DEBUG what only their authors need; a directive of one's own for them comes first.
-const QUIET: [&str; 10] = [
+const QUIET: [&str; 12] = [
     "fjall=warn",
     "lsm_tree=warn",
     "ractor=warn",
@@ -39,6 +44,8 @@ const QUIET: [&str; 10] = [
     "h2=warn",
     "rustls=warn",
     "reqwest=warn",
+    "tonic=warn",
+    "tower=warn",
 ];
 
 /// The level that may be changed later.
@@ -61,6 +68,14 @@ pub enum TelemetryError {
     /// Something has set up logging in this process before.
     #[error("start logging: {0}")]
     AlreadyStarted(#[from] TryInitError),
+    /// Traces can't be sent there.
+    #[error("export traces to {endpoint}: {problem}; telemetry.otlp_endpoint is such as http://127.0.0.1:4317")]
+    Collector {
+        /// As configured.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Sends this process's logs to stderr; call it once, first thing.
@@ -119,7 +134,7 @@ fn colours(terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
 }
 
 /// A W3C trace context, version 00: which trace something belongs to, and which span caused it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TraceParent {
     trace_id: u128,
     parent_id: u64,
@@ -140,7 +155,21 @@ impl TraceParent {
     /// Begins a new trace, marked as sampled.
     pub fn new_random() -> Self {
         let trace_id = uuid::Uuid::new_v4().as_u128();
-        Self { trace_id, parent_id: random_span(), flags: 1 }
+        Self { trace_id, parent_id: random_span(), flags: SAMPLED }
+    }
+
+    /// Begins a new trace, which is marked as sampled so often. Where its spans are exported, the same traces are sampled.
+    pub fn new_sampled(ratio: f64) -> Self {
+        let begun = Self::new_random();
+        // As the SDK does it: by 63 bits of the trace's id. The product is far from the ends of a double's whole numbers.
+        let bound = (ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
+        let sampled = (begun.trace_id as u64) >> 1 < bound;
+        Self { flags: if sampled { SAMPLED } else { 0 }, ..begun }
+    }
+
+    /// Whether its spans are to be exported.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     /// The same trace with a fresh span id: what a step hands to those that it causes.
@@ -164,6 +193,9 @@ impl TraceParent {
         text.and_then(|text| text.parse().ok()).unwrap_or_else(Self::new_random)
     }
 }
+
+/// The flag of traces that are exported.
+const SAMPLED: u8 = 1;
 
 /// Random, and never the zero that stands for "none".
 fn random_span() -> u64 {
@@ -311,6 +343,14 @@ mod tests {
     fn bad_context_begins_a_new_trace() {
         assert_eq!(TraceParent::continue_or_new(Some(EXAMPLE)).to_string(), EXAMPLE);
         assert_ne!(TraceParent::continue_or_new(Some("nonsense")), TraceParent::continue_or_new(None));
+    }
+
+    #[test]
+    fn ratio_says_how_many_new_traces_are_sampled() {
+        let sampled = |ratio| (0..2000).filter(|_| TraceParent::new_sampled(ratio).is_sampled()).count();
+        assert_eq!((sampled(0.0), sampled(1.0)), (0, 2000));
+        // Twenty standard deviations either way.
+        assert!((553..=1447).contains(&sampled(0.5)));
     }
 
     #[test]

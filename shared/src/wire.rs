@@ -7,6 +7,7 @@ use crate::formula::FormulaLimits;
 use crate::host::HostLoad;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
+use crate::telemetry::TraceParent;
 use bytes::Bytes;
 use ractor::BytesConvertable;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -144,6 +145,8 @@ pub enum WorkerCommand {
         input: ShardInput,
         /// Time left until the job's deadline.
         deadline_ms: Option<u64>,
+        /// The span of the lease, where it is exported.
+        trace: Option<TraceParent>,
     },
     /// Stop an attempt: another one won, or the lease has ended.
     CancelAttempt {
@@ -260,9 +263,37 @@ pub enum WorkerEvent {
     },
 }
 
+/// Who evaluates formulas: the values are the same, the speed is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EvalTier {
+    /// evalexpr, row by row.
+    #[default]
+    Evalexpr,
+    /// The vectorised interpreter.
+    Interpreter,
+    /// Machine code.
+    Jit,
+}
+
+impl EvalTier {
+    /// Every tier, the slowest first.
+    pub const ALL: [Self; 3] = [Self::Evalexpr, Self::Interpreter, Self::Jit];
+
+    /// As users and metrics know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evalexpr => "evalexpr",
+            Self::Interpreter => "interpreter",
+            Self::Jit => "jit",
+        }
+    }
+}
+
 /// The result of a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardOutput {
+    /// Who evaluated most of its rows.
+    pub tier: EvalTier,
     /// Rows that were evaluated.
     pub rows: u64,
     /// Rows that failed.

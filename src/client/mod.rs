@@ -15,6 +15,7 @@ mod results;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod watch;
 
 use async_trait::async_trait;
@@ -35,6 +36,7 @@ use quipu_shared::service::{
     Upload,
 };
 use quipu_shared::spec::ScheduleSpec;
+use quipu_shared::telemetry::TraceParent;
 use quipu_shared::trust;
 use requests::{chosen, json, list_path};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -74,6 +76,8 @@ pub struct ClientConfig {
     pub namespace: Option<Namespace>,
     /// Is told when the master is waited for.
     pub on_away: Option<OnAway>,
+    /// The trace that requests belong to which say of none.
+    pub trace: Option<TraceParent>,
 }
 
 // By hand: the token must not reach a log.
@@ -98,6 +102,7 @@ impl ClientConfig {
             timeouts: ClientTimeouts::default(),
             namespace: None,
             on_away: None,
+            trace: None,
         }
     }
 }
@@ -157,6 +162,7 @@ pub struct HttpClient {
     on_away: Option<OnAway>,
     /// Whether a job is followed, which goes on while the master is waited for.
     following: bool,
+    trace: Option<TraceParent>,
 }
 
 impl fmt::Debug for HttpClient {
@@ -168,7 +174,7 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// Prepares a client; nothing is sent yet. Errors are [`ErrorKind::Usage`] and name what is wrong in `config`.
     pub fn new(config: ClientConfig) -> Result<Self, ServiceError> {
-        let ClientConfig { url, mut token, ca_pem, timeouts, namespace, on_away } = config;
+        let ClientConfig { url, mut token, ca_pem, timeouts, namespace, on_away, trace } = config;
         let base = parse_url(&url)?;
         let headers = token.as_deref().map(bearer).transpose();
         token.zeroize();
@@ -199,7 +205,7 @@ impl HttpClient {
             let message = format!("prepare to call {base}: {}", failure::root_cause(&error));
             fault(ErrorKind::Usage, "bad_client", message)
         })?;
-        Ok(Self { http, base, timeouts, namespace, reached: Arc::default(), on_away, following: false })
+        Ok(Self { http, base, timeouts, namespace, reached: Arc::default(), on_away, following: false, trace })
     }
 
     /// Where the cluster is.
@@ -276,7 +282,7 @@ impl HttpClient {
 
     /// Waits at most the request timeout for the head of an answer.
     async fn send_once(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        match tokio::time::timeout(self.timeouts.request, request.send()).await {
+        match tokio::time::timeout(self.timeouts.request, traced::send(request, self.trace)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::from_reqwest(&self.base, &error)),
             Err(_) => Err(Failure::timed_out(&self.base, self.timeouts.request)),
@@ -454,7 +460,7 @@ impl JobService for HttpClient {
             *source.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         });
         let request = self.request(Method::PUT, UPLOADS_PATH).body(reqwest::Body::wrap_stream(bytes));
-        let sent = request.send().await;
+        let sent = traced::send(request, self.trace).await;
         if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fault(ErrorKind::Invalid, "upload_source", format!("read what is to be uploaded: {error}")));
         }

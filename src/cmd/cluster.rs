@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure};
 use quipu::Cluster;
 use quipu::client::ClientConfig;
 use quipu_shared::config::Config;
+use quipu_shared::telemetry::TraceParent;
 use quipu_shared::trust::{Authority, ClusterSecret};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// The cluster that the configuration names.
-pub(crate) async fn open(settings: &Config, ui: Ui) -> Result<Cluster, Failure> {
+pub(crate) async fn open(settings: &Config, ui: Ui, trace: TraceParent) -> Result<Cluster, Failure> {
     match &settings.client.cluster {
         Some(url) => {
             let mut config = ClientConfig::new(url, None);
             trust(settings, &mut config)?;
+            config.trace = Some(trace);
             config.namespace.clone_from(&settings.client.namespace);
             let told = AtomicBool::new(ui.quiet);
             config.on_away = Some(Arc::new(move |job_goes_on| {

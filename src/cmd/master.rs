@@ -121,6 +121,7 @@ impl MasterArgs {
         let node_id = config.master.node_id.clone();
         let parts = NodeParts::new(config, Role::Master, node_id, config.master.gossip, 0)?;
         let shutdown = shutdown(&self.lifeline)?;
+        parts.export_traces(config)?;
         let identity = parts.gossip.identity.clone();
 
         let tokens = parts.secret.http_tokens(&config.cluster.id);

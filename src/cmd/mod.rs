@@ -3,6 +3,7 @@
 mod args;
 mod argv;
 mod cluster;
+mod command;
 mod completions;
 mod config;
 mod eval;
@@ -34,8 +35,11 @@ mod submit;
 mod submit_many;
 mod sweep;
 mod token;
+mod top;
 mod up;
 mod worker;
+
+pub(crate) use node::state_name;
 
 use self::reload::Sources;
 use crate::failure::{self, Exit, Failure};
@@ -144,6 +148,10 @@ pub(crate) struct Globals {
     /// Form of the log [env: QUIPU_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORM")]
     log_format: Option<LogFormatArg>,
+
+    /// Export traces to this collector (OTLP over gRPC) [env: QUIPU_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, global = true, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 /// [`LogFormat`] on the command line.
@@ -173,6 +181,7 @@ impl Globals {
             .set("--slots", "worker.slots", self.slots)
             .set("--log-level", "log.level", self.log_level.as_ref())
             .set("--log-format", "log.format", format)
+            .set("--otlp-endpoint", "telemetry.otlp_endpoint", self.otlp_endpoint.as_ref())
             .profile(self.profile.clone())
             .file(self.config.clone());
         match command {
@@ -196,6 +205,8 @@ pub(crate) struct Context {
     ui: Ui,
     /// What `--config` names; nodes that a command starts read it too.
     config_file: Option<PathBuf>,
+    /// The trace that the command's requests and jobs belong to.
+    trace: TraceParent,
 }
 
 impl Context {
@@ -240,6 +251,8 @@ enum Command {
     Node(node::NodeCommand),
     /// Show the cluster in a few lines
     Status(status::StatusArgs),
+    /// Watch nodes and jobs in the terminal
+    Top(top::TopArgs),
     /// Run a master node
     Master(master::MasterArgs),
     /// Run a worker node
@@ -275,6 +288,7 @@ impl Command {
             Self::Schedule(command) => command.run(context).await,
             Self::Node(command) => command.run(context).await,
             Self::Status(args) => args.run(context).await,
+            Self::Top(args) => args.run(context).await,
             Self::Master(args) => args.run(context).await,
             Self::Worker(args) => args.run(context).await,
             Self::Up(args) => args.run(context).await,
@@ -283,6 +297,31 @@ impl Command {
             Self::Secret(command) => command.run(context.config()),
             Self::Token(command) => command.run(context).await,
             Self::Completions(args) => args.run(&mut Cli::command()),
+        }
+    }
+
+    /// Its name on the command line, without those of commands within it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Eval(_) => "eval",
+            Self::Map(_) => "map",
+            Self::Sweep(_) => "sweep",
+            Self::Sample(_) => "sample",
+            Self::Explain(_) => "explain",
+            Self::Submit(_) => "submit",
+            Self::Job(_) => "job",
+            Self::Schedule(_) => "schedule",
+            Self::Node(_) => "node",
+            Self::Status(_) => "status",
+            Self::Master(_) => "master",
+            Self::Worker(_) => "worker",
+            Self::Up(_) => "up",
+            Self::Store(_) => "store",
+            Self::Config(_) => "config",
+            Self::Secret(_) => "secret",
+            Self::Completions(_) => "completions",
+            Self::Token(_) => "token",
+            Self::Top(_) => "top",
         }
     }
 
@@ -328,7 +367,6 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         ui.warn(warning);
     }
     start_log(&loaded, cli.command.is_node())?;
-    let context = Context { loaded, sources, ui, config_file: cli.globals.config.clone() };
     let mut runtime = if cli.command.needs_runtime() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(RUNTIME_THREADS);
@@ -340,7 +378,17 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Internal, format!("start the runtime: {error}")))?;
+    // Nodes begin to export when they know who they are.
+    let mut span = {
+        let _within = runtime.enter();
+        command::begin(&loaded.config, &cli.command)?
+    };
+    let trace = span.context().unwrap_or_else(|| TraceParent::new_sampled(loaded.config.telemetry.sample_ratio));
+    let context = Context { loaded, sources, ui, config_file: cli.globals.config.clone(), trace };
     let result = runtime.block_on(cli.command.run(&context));
+    command::end(&mut span, &result);
+    drop(span);
+    telemetry::export::stop();
     // A thread that still reads standard input must not hold the process.
     runtime.shutdown_background();
     result
@@ -428,14 +476,14 @@ impl Session {
     async fn open(context: &Context) -> Result<Self, Failure> {
         let signals =
             Signals::listen().map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}")))?;
-        let cluster = cluster::open(context.config(), context.ui).await?;
+        let cluster = cluster::open(context.config(), context.ui, context.trace).await?;
         Ok(Self {
             service: Arc::clone(cluster.service()),
             _cluster: Some(cluster),
             remote: context.config().client.cluster.is_some(),
             ui: context.ui,
             signals,
-            traceparent: TraceParent::new_random().to_string(),
+            traceparent: context.trace.to_string(),
         })
     }
 

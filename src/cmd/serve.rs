@@ -4,6 +4,7 @@ use crate::failure::{Exit, Failure};
 use quipu_shared::config::{ClusterConfig, Config};
 use quipu_shared::ids::{Generation, NodeId, Role};
 use quipu_shared::membership::{GossipConfig, Identity};
+use quipu_shared::telemetry::export::{self, Service};
 use quipu_shared::trust::{
     CertificateFiles, ClusterSecret, NodeTrust, OwnCertificate, Pki, install_crypto_provider, node_name,
 };
@@ -79,6 +80,19 @@ impl NodeParts {
             suspicion_ms: config.gossip.suspicion_ms,
         };
         Ok(Self { secret, trust, gossip })
+    }
+}
+
+impl NodeParts {
+    /// Begins to export traces, where a collector is given.
+    pub(crate) fn export_traces(&self, config: &Config) -> Result<(), Failure> {
+        let identity = &self.gossip.identity;
+        let service = match identity.role {
+            Role::Master => Service::Master,
+            Role::Worker => Service::Worker,
+        };
+        export::start(&config.telemetry, service, &config.cluster.id, Some(&identity.node_id))
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
     }
 }
 

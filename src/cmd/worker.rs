@@ -95,6 +95,7 @@ impl WorkerArgs {
         let node_id = config.worker.node_id.clone();
         let parts = NodeParts::new(config, Role::Worker, node_id, config.worker.gossip, slots)?;
         let shutdown = shutdown(&self.lifeline)?;
+        parts.export_traces(config)?;
         let identity = parts.gossip.identity.clone();
         let mut link = LinkConfig::new(parts.trust);
         link.local = config.worker.rpc.map(|address| address.ip()).filter(|ip| !ip.is_unspecified());

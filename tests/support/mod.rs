@@ -37,7 +37,7 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut condition: impl FnMut() -
 pub fn quipu() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quipu"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("QUIPU_") {
+        if ["QUIPU_", "OTEL_", "TRACEPARENT"].iter().any(|known| name.to_string_lossy().starts_with(known)) {
             command.env_remove(name);
         }
     }
@@ -141,7 +141,7 @@ impl Drop for Node {
 }
 
 /// Makes a client's command of its arguments.
-type MakeClient = Box<dyn Fn(&[&str]) -> Command>;
+type MakeClient = Box<dyn Fn(&[&str]) -> Command + Send>;
 
 /// A master and its workers.
 pub struct Cluster {
@@ -198,12 +198,12 @@ impl Cluster {
     }
 
     /// A cluster that `up` keeps: `up` stands for the master.
-    pub fn around(up: Node, folder: tempfile::TempDir, client: impl Fn(&[&str]) -> Command + 'static) -> Self {
+    pub fn around(up: Node, folder: tempfile::TempDir, client: impl Fn(&[&str]) -> Command + Send + 'static) -> Self {
         Self { workers: Vec::new(), master: up, folder, client: Some(Box::new(client)) }
     }
 
     /// Lets clients reach the master by another command.
-    pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + 'static) {
+    pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + Send + 'static) {
         self.client = Some(Box::new(client));
     }
 

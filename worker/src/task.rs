@@ -5,6 +5,7 @@ use quipu_shared::config::TierChoice;
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::JobId;
 use quipu_shared::spec::JobSpec;
+use quipu_shared::telemetry::TraceParent;
 use quipu_shared::wire::Lease;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -91,6 +92,8 @@ pub struct Task {
     pub input: TaskInput,
     /// When the job must be done.
     pub deadline: Option<Instant>,
+    /// The span of the lease, where it is exported.
+    pub trace: Option<TraceParent>,
     /// Shared with the agent.
     pub control: Arc<AttemptControl>,
 }

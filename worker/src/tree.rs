@@ -191,7 +191,14 @@ mod tests {
         let lease = |attempt| Lease { epoch: Epoch(1), job: JobId(1), shard: ShardId(0), attempt: AttemptId(attempt) };
         let run = |attempt| {
             let input = ShardInput::Formulas(vec!["1 + 2".into()]);
-            tell(WorkerCommand::LeaseShard { lease: lease(attempt), first_row: 0, rows: 1, input, deadline_ms: None });
+            tell(WorkerCommand::LeaseShard {
+                lease: lease(attempt),
+                first_row: 0,
+                rows: 1,
+                input,
+                deadline_ms: None,
+                trace: None,
+            });
         };
         run(1);
         assert_eq!(next(&mut events).await, WorkerEvent::ShardAccepted(lease(1)));

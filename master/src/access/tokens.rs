@@ -195,6 +195,6 @@ pub fn of_store(
     Ok(TokenTable::new(store.tokens()?, tokens_max, requests_per_s))
 }
 
-fn digest_of(text: &str) -> [u8; 32] {
+pub(crate) fn digest_of(text: &str) -> [u8; 32] {
     *blake3::hash(text.as_bytes()).as_bytes()
 }

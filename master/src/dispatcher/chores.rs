@@ -14,6 +14,7 @@ use quipu_shared::calendar::CronPattern;
 use quipu_shared::ids::{JobId, ScheduleId};
 use quipu_shared::service::{JobState, ServiceError};
 use quipu_shared::spec::ScheduleSpec;
+use quipu_shared::telemetry::spans::{SpanKind, TraceSpan};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -196,6 +197,10 @@ fn run(schedule: &Recurring, due_ms: u64, now_ms: u64, admission: &Admission) ->
     let admitted = admission.admit(&schedule.spec.job)?;
     let mut new = new_job(&schedule.spec.job, &admitted, now_ms, admission.dependents_max)?;
     new.facts.schedule = Some(schedule.id);
+    // Nobody has asked for it: a trace begins here, where traces are exported.
+    let mut span = TraceSpan::begin("submit scheduled job", SpanKind::Internal, None);
+    span.set_number("quipu.schedule.id", schedule.id.0);
+    new.facts.traceparent = span.context().map(|context| context.to_string());
     new.due_ms = Some(due_ms);
     Ok(Command::Submit(Box::new(new)))
 }

@@ -12,6 +12,7 @@ use quipu_shared::service::{BreakerState, ErrorKind, JobState, ServiceError, Sha
 use quipu_shared::spec::JobKind;
 use quipu_shared::wire::{CHUNK_BYTES, Lease, ShardInput, WorkerCommand};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl DispatcherState {
     pub(super) fn execute(&mut self, effect: Effect) {
@@ -22,7 +23,7 @@ impl DispatcherState {
             }
             Effect::AcknowledgeShard { worker, lease } => {
                 self.in_hand.remove(&lease);
-                self.args.jobs.histories.ended(&lease, AttemptOutcome::Superseded, unix_ms(), None);
+                self.attempt_ended(&lease, AttemptOutcome::Superseded, None);
                 self.let_go(lease);
                 if !self.recording.acknowledge_later(lease, worker) {
                     self.peers.send(worker, WorkerCommand::AcknowledgeShard { lease });
@@ -38,7 +39,7 @@ impl DispatcherState {
                 self.peers.send(worker, WorkerCommand::AdoptShard { held, lease });
             }
             Effect::CancelAttempt { worker, lease } => {
-                self.args.jobs.histories.ended(&lease, self.cancelled_as, unix_ms(), None);
+                self.attempt_ended(&lease, self.cancelled_as, None);
                 self.let_go(lease);
                 self.peers.send(worker, WorkerCommand::CancelAttempt { lease });
             }
@@ -83,6 +84,7 @@ impl DispatcherState {
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
         self.leased.remove(&lease);
+        self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
             progress.remove(&lease);
         }
@@ -108,11 +110,19 @@ impl DispatcherState {
             entry.admitted.spec.deadline_ms.map(|ms| {
                 ms.saturating_sub(u64::try_from(entry.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX))
             });
-        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms });
+        let node = peer.hello.as_ref().map(|hello| &hello.node_id);
+        let trace = self.spans.leased(lease, node, (first_row, rows), speculative);
+        peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
         self.attempt_begun(worker, lease, first_row, rows, speculative);
+        self.offered.insert(lease, Instant::now());
         self.show_load(worker);
-        entry.become_state(JobState::Running, None);
+        // One that goes on after a restart, or is tried again, has had its first lease before.
+        let is_first =
+            entry.become_state(JobState::Running, None) && entry.retries == 0 && entry.view().shards.done == 0;
+        if is_first {
+            self.args.metrics.job_queue.observe_time(entry.accepted_at.elapsed());
+        }
         self.show_progress(lease.job);
     }
 

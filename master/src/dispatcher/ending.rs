@@ -158,9 +158,11 @@ impl DispatcherState {
 
     fn propose_end(&mut self, job: JobId, command: Command) {
         let myself = self.myself.clone();
+        let span = self.spans.concluding(job);
         self.args.store().propose(
             vec![command],
             Box::new(move |decided| {
+                drop(span);
                 let outcome = decided.map(|outcomes| outcomes.into_iter().next().unwrap_or(Outcome::Ignored));
                 // A dispatcher that is gone is started again, and reads how the job stands.
                 let _ = myself.cast(DispatcherMessage::Concluded(job, outcome));
@@ -171,6 +173,9 @@ impl DispatcherState {
     /// The end is durable: now it may be told.
     pub(super) fn concluded(&mut self, job: JobId, outcome: Result<Outcome, StoreError>) {
         let Some(Ending { state, error, result, only_row, unwanted }) = self.ending.remove(&job) else { return };
+        if !matches!(outcome, Ok(Outcome::Done)) {
+            self.spans.forget(job);
+        }
         match outcome {
             Ok(Outcome::Done) => {}
             Ok(Outcome::Stale) => {
@@ -206,8 +211,17 @@ impl DispatcherState {
             });
         }
         entry.update(|view| (view.shards.queued, view.shards.leased) = (0, 0));
-        if entry.become_state(state, error.clone()) {
+        let became = entry.become_state(state, error.clone());
+        self.spans.ended(job, || {
+            let mut view = entry.view();
+            view.shards.done = entry.recorded().progress.shards;
+            view
+        });
+        if became {
             let view = entry.view();
+            if state.is_final() {
+                self.args.metrics.job_duration.observe_time(Duration::from_millis(view.elapsed_ms));
+            }
             match &error {
                 Some(error) => {
                     tracing::warn!(job_id = %job, trace_id = entry.trace_id(), code = error.code, error = error.message, elapsed_ms = view.elapsed_ms, "job ended without its result");
@@ -241,6 +255,7 @@ impl DispatcherState {
         self.progress.remove(&job);
         self.deaths.remove(&job);
         self.leased.retain(|lease, _| lease.job != job);
+        self.offered.retain(|lease, _| lease.job != job);
         self.in_hand.retain(|lease, _| lease.job != job);
         for worker in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(worker)

@@ -12,6 +12,7 @@ mod fetches;
 pub mod peers;
 mod recording;
 mod serving;
+pub(crate) mod spans;
 mod tunables;
 
 pub use tunables::Tunables;
@@ -21,8 +22,9 @@ use crate::jobs::admission::Admitted;
 use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
+use crate::metrics::DispatchMetrics;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, WorkerFacts};
+use crate::scheduler::{AttemptCounts, Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, WorkerFacts};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
 use crate::store::sequencer::unix_ms;
@@ -38,6 +40,7 @@ use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use recording::{InHand, RecordedShard, Recording};
+use spans::JobSpans;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +73,8 @@ pub struct DispatcherArgs {
     pub catch_up_max: u32,
     /// Whether workers open a table's file themselves, by its path.
     pub shared_files: bool,
+    /// Where it counts.
+    pub metrics: DispatchMetrics,
 }
 
 impl DispatcherArgs {
@@ -177,10 +182,15 @@ pub struct DispatcherState {
     chores: Chores,
     /// Shards that are leased: first row and number of rows by attempt.
     leased: BTreeMap<Lease, (u64, u64)>,
+    /// When leases went out of which their worker has not said that it has them.
+    offered: BTreeMap<Lease, Instant>,
+    /// Attempts as far as they are counted.
+    counted: AttemptCounts,
     /// Rows done so far of attempts that run.
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
     /// Why the last attempt of a job died, as its worker said.
     deaths: BTreeMap<JobId, String>,
+    spans: JobSpans,
     timer: Option<AbortHandle>,
     effects: Vec<Effect>,
     /// Why the attempts end that are cancelled in this step.
@@ -204,6 +214,11 @@ impl DispatcherState {
             self.execute(effect);
         }
         self.effects = effects;
+        let counts = self.scheduler.attempt_counts();
+        if counts != self.counted {
+            self.args.metrics.attempts(&self.counted, &counts);
+            self.counted = counts;
+        }
     }
 
     fn schedule(&mut self, entry: &Arc<JobEntry>) {
@@ -269,7 +284,12 @@ impl DispatcherState {
         }
         match event {
             WorkerEvent::Joined(hello) => self.welcome(worker, hello),
-            WorkerEvent::ShardAccepted(lease) => self.step(Event::ShardAccepted { worker, lease }),
+            WorkerEvent::ShardAccepted(lease) => {
+                if let Some(at) = self.offered.remove(&lease) {
+                    self.args.metrics.round_trip.observe_time(at.elapsed());
+                }
+                self.step(Event::ShardAccepted { worker, lease });
+            }
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
                 self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
@@ -283,7 +303,10 @@ impl DispatcherState {
                 }
                 self.step(Event::ShardProgressed { worker, lease, rows_done });
             }
-            WorkerEvent::ShardCompleted { lease, busy_us, output } => self.completed(worker, lease, busy_us, output),
+            WorkerEvent::ShardCompleted { lease, busy_us, output } => {
+                self.spans.completed(lease, busy_us, &output);
+                self.completed(worker, lease, busy_us, output);
+            }
             WorkerEvent::ShardFailed { lease, reason } => {
                 tracing::warn!(
                     job_id = %lease.job, shard_id = %lease.shard, attempt = %lease.attempt, worker_id = %worker,
@@ -383,6 +406,7 @@ impl DispatcherState {
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
                 self.args.nodes.lost(&hello.node_id);
+                self.args.metrics.workers_lost.inc();
             }
         }
         self.attempts_lost(worker);
@@ -390,13 +414,15 @@ impl DispatcherState {
     }
 
     /// Notes for people what became of an attempt.
-    fn attempt_ended(&self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+    fn attempt_ended(&mut self, lease: &Lease, outcome: AttemptOutcome, note: Option<&str>) {
+        self.spans.over(*lease, outcome, note);
         self.args.jobs.histories.ended(lease, outcome, unix_ms(), note);
     }
 
     /// What a worker that is gone had under way is not done by anybody.
     fn attempts_lost(&mut self, worker: WorkerId) {
         for lease in self.args.jobs.histories.lost(worker, unix_ms()) {
+            self.spans.over(lease, AttemptOutcome::Lost, None);
             self.let_go(lease);
         }
     }
@@ -447,12 +473,16 @@ impl Actor for Dispatcher {
             opening: BTreeMap::new(),
             chores: Chores::default(),
             leased: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            counted: AttemptCounts::default(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            spans: JobSpans::default(),
             timer: None,
             effects: Vec::new(),
             cancelled_as: AttemptOutcome::Stopped,
         };
+        state.args.metrics.starts.inc();
         state.follow_tunables();
         state.take_over()?;
         Ok(state)

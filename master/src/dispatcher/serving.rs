@@ -26,6 +26,7 @@ impl DispatcherState {
         self.args.jobs.index(|index| index.keep_active(|job| served.iter().any(|entry| entry.id == job)));
         for entry in served {
             if self.refresh(&entry)? {
+                self.spans.served(&entry);
                 self.schedule(&entry);
             }
         }
@@ -125,6 +126,7 @@ impl DispatcherState {
             Ok(entry) => {
                 tracing::info!(job_id = %job, kind = entry.admitted.spec.kind.name(), trace_id = entry.trace_id(), "job is served");
                 self.args.jobs.insert(Arc::clone(&entry));
+                self.spans.served(&entry);
                 self.schedule(&entry);
             }
             Err(error) => self.end_unserved(job, JobState::Failed, error),

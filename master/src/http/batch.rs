@@ -1,15 +1,16 @@
 //! Many jobs in one request: a line each, and one wait for the disk for all of them.
 
 use super::body::{parse_json_line, read_body, require_media_type};
+use super::guard::single;
 use super::refusal::Refusal;
 use super::{ApiState, callers};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use quipu_shared::access::Caller;
-use quipu_shared::api::{BatchLine, NDJSON_MEDIA_TYPE, check_idempotency_key, is_traceparent};
+use quipu_shared::api::{BatchLine, NDJSON_MEDIA_TYPE, TRACEPARENT_HEADER, check_idempotency_key, is_traceparent};
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, ServiceError, SubmitRequest};
 use std::io::Write;
@@ -34,12 +35,15 @@ pub(super) async fn submit(
         let message = format!("the batch has {count} jobs, more than {max} (limits.batch_jobs_max); split it");
         return Err(Refusal::new(ErrorKind::TooLarge, "batch_too_large", message));
     }
+    let traceparent = single(&headers, &HeaderName::from_static(TRACEPARENT_HEADER))?;
+    let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
     let mut requests = Vec::with_capacity(count);
     // Where there is a request, its answer will stand.
     let mut refused: Vec<Option<ServiceError>> = Vec::with_capacity(count);
     for (number, line) in lines(&body) {
         match parse(&caller, line, number) {
-            Ok(request) => {
+            Ok(mut request) => {
+                request.traceparent = request.traceparent.or_else(|| traceparent.clone());
                 requests.push(request);
                 refused.push(None);
             }

@@ -1,9 +1,9 @@
 //! The cluster and the master itself: nodes, drain, version, probes.
 
-use super::ApiState;
 use super::guard::BUSY_RETRY_AFTER_S;
 use super::jobs::{JobPath, bad_path};
 use super::refusal::Refusal;
+use super::{Api, ApiState};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -51,13 +51,22 @@ pub(super) async fn health() -> Response {
 }
 
 pub(super) async fn ready(State(api): ApiState) -> Response {
-    let reason = match api.service.ready() {
-        Ok(()) if (api.ready)() && !api.stop.is_cancelled() => return probe_ok(),
-        Ok(()) => "the master takes no jobs now".to_owned(),
-        Err(error) => format!("the master takes no jobs now: {}", error.message),
-    };
-    let refusal = Refusal::new(ErrorKind::Unreachable, "not_ready", reason);
-    refusal.retry_after_s(BUSY_RETRY_AFTER_S).into_response()
+    match readiness(&api) {
+        Ok(()) => probe_ok(),
+        Err(reason) => {
+            let refusal = Refusal::new(ErrorKind::Unreachable, "not_ready", reason);
+            refusal.retry_after_s(BUSY_RETRY_AFTER_S).into_response()
+        }
+    }
+}
+
+/// Whether the master takes jobs now; if not, why.
+pub(super) fn readiness(api: &Api) -> Result<(), String> {
+    match api.service.ready() {
+        Ok(()) if (api.ready)() && !api.stop.is_cancelled() => Ok(()),
+        Ok(()) => Err("the master takes no jobs now".to_owned()),
+        Err(error) => Err(format!("the master takes no jobs now: {}", error.message)),
+    }
 }
 
 fn probe_ok() -> Response {

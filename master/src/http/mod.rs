@@ -1,4 +1,5 @@
-//! The HTTP API: what clients may ask of a master, over HTTP/1.1, with TLS wherever it is not loopback.
+//! The HTTP API: what clients may ask of a master, over HTTP/1.1 and HTTP/2, with TLS wherever it is not loopback; and
+//! the same as gRPC ([`grpc`]).
 //!
 //! [`serve`] binds and starts the accept loop; [`guard`] decides which requests get in, by [`policy`] and [`callers`];
 //! [`jobs`], [`batch`], [`schedules`], [`streams`], [`cluster`], [`tokens`] and [`sessions`] answer them; [`body`] reads
@@ -12,11 +13,15 @@ mod callers;
 mod cluster;
 mod compress;
 mod conn;
+mod debug;
 pub(crate) mod detail;
 mod eval;
 pub(crate) mod events;
+pub mod grpc;
 mod guard;
+mod h2;
 mod jobs;
+mod metrics;
 mod openapi;
 mod policy;
 mod refusal;
@@ -28,6 +33,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trace;
 
 pub use server::{HttpError, serve};
 
@@ -35,6 +41,8 @@ use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use crate::pulse::Pulse;
 use crate::ui::{self, Ui};
 use axum::Router;
@@ -43,9 +51,9 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
-    JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER,
-    UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH,
+    HEAP_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, THREADS_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
 use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobService};
@@ -88,6 +96,8 @@ pub struct HttpConfig {
     pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// What `/metrics` gives, and where requests are counted.
+    pub metrics: Arc<Metrics>,
     /// The same, for those that may change while it serves (`LIVE_KEYS` of the configuration); without it, none does.
     pub live: Option<Live<HttpLimits>>,
 }
@@ -106,6 +116,7 @@ impl HttpConfig {
             cors_origins: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
+            metrics: Arc::default(),
             live: None,
         }
     }
@@ -139,6 +150,12 @@ pub struct HttpLimits {
     pub streams_max: usize,
     /// Streams of the cluster's events and of the dashboard's; each is told what is there already, and so costs little.
     pub watchers_max: usize,
+    /// Requests of one connection of HTTP/2 at once.
+    pub h2_streams_max: u32,
+    /// How long a connection of HTTP/2 is kept that asks nothing.
+    pub h2_idle_timeout: Duration,
+    /// Formulas of one stream of evaluations that are under way; more are read when these are answered.
+    pub evaluations_in_flight_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request head, from the first moment the server waits for it: so also how long an idle connection
@@ -169,6 +186,9 @@ impl Default for HttpLimits {
             session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
             watchers_max: 2_048,
+            h2_streams_max: 128,
+            h2_idle_timeout: Duration::from_secs(300),
+            evaluations_in_flight_max: 64,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
@@ -198,6 +218,8 @@ struct Api {
     eval: Arc<EvalEngine>,
     /// As they were at the start.
     limits: HttpLimits,
+    metrics: Arc<Metrics>,
+    profiler: Profiler,
     /// As they are now: for those that may change meanwhile.
     live: Live<HttpLimits>,
     in_flight: Semaphore,
@@ -254,6 +276,10 @@ fn routes() -> Routes {
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
         .route(LOGOUT_PATH, post(sessions::log_out))
+        .route(METRICS_PATH, get(metrics::scrape))
+        .route(CPU_PROFILE_PATH, get(debug::cpu_profile))
+        .route(HEAP_PATH, get(debug::heap))
+        .route(THREADS_PATH, get(debug::threads))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
@@ -268,12 +294,17 @@ fn router(api: Arc<Api>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compress::layer())
-        .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
-    let router = match cors(&api.cors_origins) {
+        .with_state(api.clone())
+        .merge(grpc::router(&api))
+        .layer(middleware::from_fn(trace::trace))
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        // Outermost, so that what the guard refuses is counted too.
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::measure))
+        .layer(middleware::from_fn_with_state(api.clone(), grpc::speak));
+    match cors(&api.cors_origins) {
         Some(layer) => router.layer(layer),
         None => router,
-    };
-    router.with_state(api)
+    }
 }
 
 /// Tells browsers which pages of other origins may ask; without any, nothing at all. Cookies are never theirs to send.
@@ -290,6 +321,11 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
             .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE].into_iter().chain(asked).collect::<Vec<_>>())
             .expose_headers([header::LOCATION, header::RETRY_AFTER]),
     )
+}
+
+/// Whether a path is asked by machines all the time, and tells nobody anything of one request.
+fn is_probe(path: &str) -> bool {
+    matches!(path, HEALTH_PATH | READY_PATH | grpc::HEALTH_CHECK_PATH)
 }
 
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {

@@ -20,10 +20,30 @@ pub(super) enum Need {
     Role(AccessRole),
 }
 
+/// Calls that change nothing of what there is.
+const READING_CALLS: [&str; 4] = ["GetJob", "Watch", "Results", "Evaluate"];
+
+/// What a call needs, where the path is one; all of them are POST.
+fn need_of_call(path: &str) -> Option<Need> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let role = match (service, method) {
+        // As `/readyz`, and as every other GET.
+        ("grpc.health.v1.Health", "Check") => return Some(Need::Nothing),
+        ("grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection", _) => AccessRole::Read,
+        ("quipu.v1.Quipu", "GetJob" | "Watch" | "Results") => AccessRole::Read,
+        ("quipu.v1.Quipu", _) => AccessRole::Submit,
+        _ => return None,
+    };
+    Some(Need::Role(role))
+}
+
 /// What a request needs.
 pub(super) fn need(method: &Method, path: &str) -> Need {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if let Some(need) = need_of_call(path).filter(|_| *method == Method::POST) {
+        return need;
+    }
     match path {
         HEALTH_PATH | READY_PATH => Need::Nothing,
         LOGIN_PATH => Need::Place,
@@ -38,7 +58,11 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
 
 /// Whether the audit log has a request that was let in: everything that may change something.
 pub(super) fn is_audited(method: &Method, path: &str) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD) && !EVAL_PATHS.contains(&path)
+    let reads = match path.strip_prefix("/quipu.v1.Quipu/") {
+        Some(call) => READING_CALLS.contains(&call),
+        None => EVAL_PATHS.contains(&path) || path.starts_with("/grpc."),
+    };
+    !matches!(*method, Method::GET | Method::HEAD) && !reads
 }
 
 #[cfg(test)]
@@ -72,6 +96,14 @@ mod tests {
             ("DELETE", "/v1/tokens/1", Need::Role(Operate)),
             ("GET", "/debug/pprof/profile", Need::Role(Operate)),
             ("PATCH", "/nowhere", Need::Role(Submit)),
+            ("POST", "/grpc.health.v1.Health/Check", Need::Nothing),
+            ("POST", "/grpc.health.v1.Health/Watch", Need::Role(Read)),
+            ("POST", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Role(Read)),
+            ("POST", "/quipu.v1.Quipu/Watch", Need::Role(Read)),
+            ("POST", "/quipu.v1.Quipu/Submit", Need::Role(Submit)),
+            ("POST", "/quipu.v1.Quipu/Cancel", Need::Role(Submit)),
+            ("POST", "/quipu.v1.Quipu/Evaluate", Need::Role(Submit)),
+            ("POST", "/quipu.v1.Quipu/Nothing", Need::Role(Submit)),
         ];
         for (method, path, needed) in table {
             assert_eq!(need(&method.parse().unwrap(), path), needed, "{method} {path}");
@@ -88,5 +120,7 @@ mod tests {
     fn the_audit_log_has_what_changes_something() {
         assert!(is_audited(&Method::POST, "/v1/jobs") && is_audited(&Method::DELETE, "/v1/tokens/1"));
         assert!(!is_audited(&Method::GET, "/v1/jobs") && !is_audited(&Method::POST, "/v1/eval"));
+        assert!(is_audited(&Method::POST, "/quipu.v1.Quipu/Submit"));
+        assert!(!is_audited(&Method::POST, "/quipu.v1.Quipu/Watch"));
     }
 }

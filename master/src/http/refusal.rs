@@ -47,6 +47,7 @@ impl IntoResponse for Refusal {
         if self.error.kind == ErrorKind::Internal {
             tracing::error!(code = self.error.code, error = self.error.message, "request failed");
         }
+        let refused = Refused((*self.error).clone());
         let mut response = (self.status, Json(Problem::new(&self.error, self.status.as_u16()))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
@@ -56,6 +57,12 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"quipu\""));
         }
+        // For those who have to say it in another way.
+        response.extensions_mut().insert(refused);
         response
     }
 }
+
+/// What a response refuses.
+#[derive(Clone, Debug)]
+pub(super) struct Refused(pub(super) ServiceError);

@@ -1,11 +1,14 @@
 //! Binds, accepts, and drives connections until told to stop.
 
-use super::conn::Patient;
+use super::conn::{Patient, Rewound};
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
-use super::{Api, HttpConfig, HttpLimits, router};
+use super::{Api, HttpConfig, HttpLimits, h2, router};
 use crate::access::sessions::Sessions;
+use crate::metrics::{EvalCollector, Metrics, StreamsCollector};
+use crate::profile::Profiler;
 use crate::pulse::Pulse;
 use axum::Router;
+use bytes::BytesMut;
 use governor::{Quota, RateLimiter};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -41,7 +44,7 @@ const BACKLOG: u32 = 4096;
 /// Connections beyond the limit that are answered at once, with when to try again; more wait in the backlog.
 const STANDING_MAX: usize = 256;
 /// Headers of a request at most.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 /// Least buffer that hyper takes.
 const HEAD_BYTES_MIN: usize = 8 << 10;
 
@@ -71,8 +74,20 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, cors_origins, eval, limits, live } =
-        config;
+    let HttpConfig {
+        bind,
+        tls,
+        tokens,
+        token_table,
+        audit,
+        ready,
+        allowed_hosts,
+        cors_origins,
+        eval,
+        limits,
+        metrics,
+        live,
+    } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -84,7 +99,7 @@ pub async fn serve(
     let (listener, address) = bound.await.map_err(|cause| HttpError::Bind { bind, cause })?;
     let acceptor = tls.map(|tls| {
         let mut tls = (*tls).clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![h2::ALPN.to_vec(), b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(tls))
     });
     let stop = CancellationToken::new();
@@ -110,8 +125,15 @@ pub async fn serve(
         stop: stop.clone(),
         live: live.unwrap_or_else(|| Live::new(limits.clone())),
         limits: limits.clone(),
+        profiler: Profiler::default(),
+        metrics: metrics.clone(),
     });
-    let door = Door { router: router(api), acceptor, limits, stop };
+    metrics.add(EvalCollector { engine: Arc::downgrade(&api.eval) });
+    metrics.add(StreamsCollector {
+        streams: (Arc::clone(&api.streams), limits.streams_max),
+        watchers: (Arc::clone(&api.watchers), limits.watchers_max),
+    });
+    let door = Door { router: router(api), acceptor, limits, stop, metrics };
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))
 }
 
@@ -129,6 +151,7 @@ struct Door {
     acceptor: Option<TlsAcceptor>,
     limits: HttpLimits,
     stop: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
@@ -161,8 +184,9 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
                     (Crowded(true), Ok(free)) => (Ok(free), Crowded(false)),
                     _ => (seat, crowded),
                 };
+                let open = door.metrics.http.connection();
                 connections.spawn(async move {
-                    let _seat = seat;
+                    let _seat = (seat, open);
                     serve_connection(stream, PeerIp(peer.ip()), crowded, door).await;
                 });
             }
@@ -187,9 +211,12 @@ async fn serve_connection(stream: TcpStream, peer: PeerIp, crowded: Crowded, doo
     let local = LocalIp(stream.local_addr().ok().map(|address| address.ip()));
     let stream = Patient::new(stream, door.limits.write_stall_timeout);
     match &door.acceptor {
-        None => drive(stream, (local, peer, crowded), &door).await,
+        None => drive(stream, None, (local, peer, crowded), &door).await,
         Some(acceptor) => match timeout(door.limits.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, (local, peer, crowded), &door).await,
+            Ok(Ok(stream)) => {
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(h2::ALPN);
+                drive(stream, Some(is_h2), (local, peer, crowded), &door).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
             Err(_) => tracing::debug!("tls handshake timed out"),
         },
@@ -199,7 +226,22 @@ async fn serve_connection(stream: TcpStream, peer: PeerIp, crowded: Crowded, doo
 /// What the guard asks of a connection.
 type About = (LocalIp, PeerIp, Crowded);
 
-async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, (local, peer, crowded): About, door: &Door) {
+/// Serves HTTP/2 where the client speaks it: over TLS as agreed there, else by what it says first.
+async fn drive(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    agreed: Option<bool>,
+    (local, peer, crowded): About,
+    door: &Door,
+) {
+    let (said, is_h2) = match agreed {
+        Some(is_h2) => (BytesMut::new(), is_h2),
+        None => match timeout(door.limits.head_timeout, h2::begins_with_preface(&mut stream)).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return tracing::debug!(%error, "connection ended"),
+            Err(_) => return tracing::debug!("connection said nothing"),
+        },
+    };
+    let stream = Rewound::new(said, stream);
     let router = TowerToHyperService::new(door.router.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(local);
@@ -207,6 +249,11 @@ async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send, (local, peer,
         request.extensions_mut().insert(crowded);
         router.call(request)
     });
+    if is_h2 {
+        // There is no header there that says that it was the last answer.
+        let idle = if crowded.0 { Duration::ZERO } else { door.limits.h2_idle_timeout };
+        return h2::serve(stream, service, &door.limits, idle, &door.stop).await;
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(door.limits.head_timeout)

@@ -6,6 +6,7 @@ use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
 use super::refusal::Refusal;
 use super::{Api, ApiState, callers};
+use crate::metrics::Open;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Version, header};
@@ -48,6 +49,7 @@ pub(super) async fn events(
         seen: last.parse().unwrap_or(0),
         ended: false,
         _place: place,
+        _open: api.metrics.http.event_stream(),
     };
     let events = stream::unfold(watching, |mut watching| async {
         let event = watching.next().await?;
@@ -62,6 +64,7 @@ struct Watching {
     seen: u64,
     ended: bool,
     _place: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Watching {
@@ -105,7 +108,7 @@ pub(super) async fn results(
         let refusal = Refusal::new(ErrorKind::Usage, "not_acceptable", message);
         return Err(refusal.with_status(StatusCode::NOT_ACCEPTABLE));
     }
-    let place = stream_place(&api)?;
+    let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
     let first = match rows.next().now_or_never() {
@@ -138,7 +141,7 @@ fn parse_offset(members: &[(String, String)]) -> Result<u64, Refusal> {
     }
 }
 
-fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
+pub(super) fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Refusal> {
     api.streams.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{} streams are open already", api.limits.streams_max);
         Refusal::new(ErrorKind::Busy, "too_many_streams", message).retry_after_s(BUSY_RETRY_AFTER_S)

@@ -174,8 +174,13 @@ impl Scheduler {
         let Some(state) = self.jobs.get_mut(&job) else { return id };
         let Some(shard) = state.shards.get_mut(&first_row) else { return id };
         let speculative = !shard.live.is_empty();
-        state.retried += u64::from(!shard.issued.is_empty());
+        let retried = !shard.issued.is_empty();
+        state.retried += u64::from(retried);
         state.speculative += u64::from(speculative);
+        self.counts.granted += 1;
+        self.counts.adopted += u64::from(held.is_some());
+        self.counts.retried += u64::from(retried);
+        self.counts.speculative += u64::from(speculative);
         state.leased += 1;
         shard.issued.push(id);
         shard.live.push(id);

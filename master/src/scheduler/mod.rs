@@ -31,6 +31,7 @@
 
 mod adopt;
 mod breaker;
+mod counts;
 mod dispatch;
 mod fitness;
 mod groups;
@@ -46,6 +47,7 @@ mod timers;
 mod types;
 mod worker;
 
+pub use counts::AttemptCounts;
 pub use types::{
     Done, Effect, Event, JobOutcome, JobPlan, Millis, PressureLimits, RowRange, SchedulerConfig, WorkerFacts,
 };
@@ -53,6 +55,7 @@ pub use worker::WorkerLoad;
 
 use adopt::retry_pause_ms;
 use breaker::{Parked, Standing};
+use counts::LeaseEnd;
 use fitness::Census;
 use groups::{GroupKey, Groups};
 use job::{Job, ReadyKey, Shard};
@@ -125,6 +128,7 @@ pub struct Scheduler {
     /// By id, which never repeats within an epoch.
     attempts: BTreeMap<AttemptId, Attempt>,
     last_attempt: u64,
+    counts: AttemptCounts,
     /// Workers that may be given something, least loaded first.
     free: BTreeSet<(u64, WorkerId)>,
     /// Jobs with something to lease, in the order in which they are served.
@@ -163,6 +167,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
+            counts: AttemptCounts::default(),
             free: BTreeSet::new(),
             ready: BTreeSet::new(),
             stragglers: Stragglers::default(),
@@ -226,6 +231,7 @@ impl Scheduler {
             Event::ShardFailed { worker, lease } => {
                 self.hear(worker);
                 if let Some(attempt) = self.report(worker, lease) {
+                    self.counts.end(&attempt, LeaseEnd::Failed);
                     self.blame_attempt(&attempt, effects);
                     self.detach(&attempt, End::Failed, effects);
                 }
@@ -268,7 +274,7 @@ impl Scheduler {
         let Some(mut state) = self.jobs.remove(&job) else { return };
         let priority = state.plan.priority;
         for shard in std::mem::take(&mut state.shards).into_values() {
-            self.void_shard(job, priority, &shard, effects);
+            self.void_shard(job, priority, &shard, LeaseEnd::Unwanted, effects);
         }
         if let Some(key) = state.ready_key {
             self.ready.remove(&(key, job));
@@ -287,7 +293,7 @@ impl Scheduler {
     }
 
     /// What is left of a shard that was taken out: its live attempts end.
-    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, effects: &mut Vec<Effect>) {
+    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, end: LeaseEnd, effects: &mut Vec<Effect>) {
         if let Some(at) = shard.straggler_at {
             self.stragglers.remove(priority, (at, job, shard.first_row));
         }
@@ -295,7 +301,7 @@ impl Scheduler {
             self.timers.remove(&(at, TimerKey::Pause(job, shard.first_row)));
         }
         for &attempt in &shard.live {
-            self.end_attempt(attempt, effects);
+            self.end_attempt(attempt, end, effects);
         }
     }
 
@@ -316,8 +322,9 @@ impl Scheduler {
         // The reporter may have reconnected: the credit is its old connection's then.
         if let Some(attempt) = self.attempts.get(&lease.attempt)
             && attempt.lease == lease
+            && let Some(released) = self.release(lease.attempt)
         {
-            self.release(lease.attempt);
+            self.counts.end(&released, LeaseEnd::Completed);
         }
         let taken = self.jobs.get_mut(&lease.job).filter(|_| wanted).and_then(|job| {
             let first_row = job.shard(lease.shard)?.first_row;
@@ -331,7 +338,7 @@ impl Scheduler {
         effects.push(Effect::RecordCompletion { job: lease.job, shard: shard.id, lease, first_row, rows });
         effects.push(Effect::AcknowledgeShard { worker, lease });
         shard.live.retain(|&attempt| attempt != lease.attempt);
-        self.void_shard(lease.job, priority, &shard, effects);
+        self.void_shard(lease.job, priority, &shard, LeaseEnd::Superseded, effects);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.rejections = 0;
             state.measure(lease.job, rows, busy_us);
@@ -348,7 +355,7 @@ impl Scheduler {
         }
         if let Some(row) = failed_row.filter(|row| job.plan.fail_fast && (first_row..first_row + rows).contains(row)) {
             for shard in job.fail_row(row) {
-                self.void_shard(lease.job, priority, &shard, effects);
+                self.void_shard(lease.job, priority, &shard, LeaseEnd::Unwanted, effects);
             }
         }
         self.settle(lease.job, effects);
@@ -357,6 +364,7 @@ impl Scheduler {
     fn reject(&mut self, worker: WorkerId, lease: Lease, effects: &mut Vec<Effect>) {
         self.hear(worker);
         let Some(attempt) = self.report(worker, lease) else { return };
+        self.counts.end(&attempt, LeaseEnd::Returned);
         if attempt.ended_at.is_none()
             && let Some(state) = self.workers.get_mut(&worker)
         {
@@ -464,8 +472,9 @@ impl Scheduler {
     }
 
     /// Ends the lease of a live attempt and tells its worker.
-    fn end_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+    fn end_attempt(&mut self, id: AttemptId, end: LeaseEnd, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        self.counts.end(attempt, end);
         attempt.ended_at = Some(self.now);
         self.timers.remove(&(attempt.timer_at, TimerKey::Attempt(id)));
         attempt.timer_at = self.now + self.config.lease_ttl_ms;
@@ -497,6 +506,7 @@ impl Scheduler {
             self.blame_worker(node, &live.cloned().collect::<Vec<_>>(), effects);
         }
         for attempt in gone {
+            self.counts.end(&attempt, LeaseEnd::Lost);
             self.detach(&attempt, End::Died, effects);
         }
     }
@@ -510,6 +520,7 @@ impl Scheduler {
         self.refresh_worker(worker);
         for &lease in returned {
             if let Some(attempt) = self.report(worker, lease) {
+                self.counts.end(&attempt, LeaseEnd::Returned);
                 self.detach(&attempt, End::Unused, effects);
             }
         }

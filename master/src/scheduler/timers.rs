@@ -1,5 +1,6 @@
 //! What becomes due by time.
 
+use super::counts::LeaseEnd;
 use super::types::Effect;
 use super::{End, JobOutcome, Scheduler, TimerKey};
 use quipu_shared::ids::AttemptId;
@@ -66,7 +67,7 @@ impl Scheduler {
             return;
         }
         let attempt = attempt.clone();
-        self.end_attempt(id, effects);
+        self.end_attempt(id, LeaseEnd::Expired, effects);
         let was_suspect = self.workers.get_mut(&attempt.worker).is_none_or(|worker| {
             let was_suspect = worker.suspect;
             worker.suspect = true;

@@ -20,7 +20,7 @@ const PREFIX: &str = "QUIPU_";
 const FILE_VARIABLE: &str = "QUIPU_CONFIG";
 
 /// Short names of environment variables; `QUIPU_SECTION__KEY` works for every key.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 14] = [
     ("QUIPU_CLUSTER", "client.cluster"),
     ("QUIPU_TOKEN_FILE", "client.token_file"),
     ("QUIPU_CA_FILE", "client.ca_file"),
@@ -34,6 +34,13 @@ const VARIABLES: [(&str, &str); 13] = [
     ("QUIPU_SLOTS", "worker.slots"),
     ("QUIPU_LOG_LEVEL", "log.level"),
     ("QUIPU_LOG_FORMAT", "log.format"),
+    ("QUIPU_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+];
+
+/// Variables of OpenTelemetry that stand for keys; weaker than those of our own name, the last one strongest.
+const STANDARD_VARIABLES: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
 
 /// Secrets stand in files: the environment of a process is read by its children, by crash reports and by `ps`.
@@ -408,7 +415,10 @@ fn variables(
             return Err(ConfigError::SecretInEnvironment { variable, instead });
         }
     }
-    let mut found = Vec::new();
+    let mut found: Vec<(String, String, String)> = STANDARD_VARIABLES
+        .iter()
+        .filter_map(|(name, key)| Some(((*name).into(), (*key).into(), surroundings.variable(name)?.into())))
+        .collect();
     for name in surroundings
         .environment
         .keys()
@@ -442,6 +452,9 @@ fn variables(
 /// A variable's text as the type that the key has by default. Keys without a default hold text.
 fn from_text(text: &str, default: Option<&serde_json::Value>) -> Result<Value, String> {
     Ok(match default {
+        Some(serde_json::Value::Number(number)) if number.is_f64() => {
+            Value::from(text.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a number"))?)
+        }
         Some(serde_json::Value::Number(_)) => {
             Value::from(text.trim().parse::<u64>().map_err(|_| format!("{text:?} is not a whole number"))?)
         }

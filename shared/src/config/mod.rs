@@ -52,6 +52,8 @@ pub struct Config {
     pub namespaces: BTreeMap<Namespace, NamespaceQuota>,
     /// What is logged and how.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// What the jobs of a namespace may take.
@@ -471,6 +473,24 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// URL of a collector that takes OTLP over gRPC; without it no trace is exported.
+    pub otlp_endpoint: Option<String>,
+    /// Part of the traces that begin here which are sampled; of others, whoever began them has decided.
+    pub sample_ratio: f64,
+    /// Spans that wait to be sent; more are dropped. One takes about 1 kB.
+    pub queue_spans_max: usize,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: 1.0, queue_spans_max: 8192 }
+    }
 }
 
 #[cfg(test)]

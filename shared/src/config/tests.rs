@@ -229,6 +229,10 @@ fn wrong_values_name_key_place_and_remedy() {
         ("[profiles.prod.worker]\nslot = 3", "worker.slot;", "did you mean worker.slots?"),
         ("[worker]\nzone = 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz'", "worker.zone", "64"),
         ("[log]\nlevel = 'quipu=loud'", "log.level", "debug"),
+        ("[telemetry]\notlp_endpoint = 'localhost:4317'", "telemetry.otlp_endpoint", "http://"),
+        ("[telemetry]\notlp_endpoint = 'http://c:4317/v1/traces'", "telemetry.otlp_endpoint", "gRPC"),
+        ("[telemetry]\nsample_ratio = 1.5", "telemetry.sample_ratio", "0.0 to 1.0"),
+        ("[telemetry]\nqueue_spans_max = 0", "telemetry.queue_spans_max", "1 to"),
         ("[log]\nformat = 'xml'", "log.format", "json"),
     ];
     for (text, key, remedy) in cases {
@@ -274,6 +278,22 @@ fn relative_paths_in_a_file_start_at_its_folder() {
     assert_eq!(config.cluster.secret_file, Some(place.path("system/secret")));
     assert_eq!(config.cluster.tls_ca, Some("/abs/ca.pem".into()));
     assert_eq!(config.client.token_file, Some("token".into()));
+}
+
+#[test]
+fn standard_variables_are_weaker_than_ours() {
+    let place = Place::new().file("project/quipu.toml", "[telemetry]\notlp_endpoint = 'http://file:1'");
+    let place =
+        place.variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1").variable("QUIPU_TELEMETRY__SAMPLE_RATIO", "0.25");
+    let loaded = place.load().unwrap();
+    assert_eq!(loaded.config.telemetry.otlp_endpoint.as_deref(), Some("http://all:1"));
+    assert_eq!(loaded.sources["telemetry.otlp_endpoint"], "OTEL_EXPORTER_OTLP_ENDPOINT");
+    assert_eq!(loaded.config.telemetry.sample_ratio, 0.25);
+    let place = Place::new().variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1");
+    let place = place.variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1");
+    assert_eq!(place.load().unwrap().config.telemetry.otlp_endpoint.as_deref(), Some("http://traces:1"));
+    let place = place.variable("QUIPU_OTLP_ENDPOINT", "http://ours:1");
+    assert_eq!(place.load().unwrap().config.telemetry.otlp_endpoint.as_deref(), Some("http://ours:1"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Checks that go beyond types. Each names the key and says what would be right.
 
-use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings};
+use super::{Config, GossipSettings, LimitsConfig, SchedulerSettings, TelemetryConfig};
 use crate::formula::FormulaLimits;
 use crate::membership::identity::LABEL_BYTES_MAX;
 use crate::membership::is_seed;
@@ -17,6 +17,9 @@ const ROWS_CEILING: u64 = 1 << 53;
 const BREAKER_CEILING_MS: u64 = 86_400_000;
 /// With a larger weight, one worker would have to get a thousand shards before another gets its first.
 const WEIGHT_MAX: u32 = 1_000;
+
+/// About 1 GB of spans that nobody takes.
+const QUEUE_SPANS_CEILING: usize = 1 << 20;
 
 type Checked = Result<(), (&'static str, String)>;
 
@@ -40,6 +43,7 @@ impl Config {
             format!("must be at most {SLOTS_MAX}, or 0 for half the cores")
         })?;
         check_scheduler(&self.scheduler)?;
+        check_telemetry(&self.telemetry)?;
         let level = tracing_subscriber::EnvFilter::try_new(&self.log.level).map_err(|error| {
             ("log.level", format!("{error}; use error, warn, info, debug, trace or off, or info,quipu_master=debug"))
         });
@@ -176,6 +180,20 @@ fn check_scheduler(scheduler: &SchedulerSettings) -> Checked {
             "must be from scheduler.breaker_open_ms, which is {}, to {BREAKER_CEILING_MS}",
             scheduler.breaker_open_ms
         )
+    })
+}
+
+fn check_telemetry(telemetry: &TelemetryConfig) -> Checked {
+    if let Some(url) = &telemetry.otlp_endpoint {
+        let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        // TLS is for the collector that stands beside the node, and carries spans on.
+        require(host.is_some_and(|host| !host.is_empty() && !host.contains('/')), "telemetry.otlp_endpoint", || {
+            format!("{url:?} is not the URL of a collector's gRPC port, such as http://127.0.0.1:4317")
+        })?;
+    }
+    require((0.0..=1.0).contains(&telemetry.sample_ratio), "telemetry.sample_ratio", || "must be 0.0 to 1.0".into())?;
+    require((1..=QUEUE_SPANS_CEILING).contains(&telemetry.queue_spans_max), "telemetry.queue_spans_max", || {
+        format!("must be 1 to {QUEUE_SPANS_CEILING}")
     })
 }
 

@@ -20,7 +20,8 @@ use quipu_shared::config::TierChoice;
 use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
-    CHUNK_BYTES, CHUNKS_IN_FLIGHT, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand, WorkerEvent,
+    CHUNK_BYTES, CHUNKS_IN_FLIGHT, EvalTier, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand,
+    WorkerEvent,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub type Slot = usize;
 /// What an executor made of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawOutput {
+    /// Who evaluated most of its rows.
+    pub tier: EvalTier,
     /// Rows that were evaluated.
     pub rows: u64,
     /// Rows that failed.
@@ -302,10 +305,11 @@ impl WorkerCore {
                 self.send(WorkerEvent::ShardAccepted(lease), effects);
                 self.send(WorkerEvent::ShardFailed { lease, reason }, effects);
             }
-            WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms } => {
+            WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace } => {
                 let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms));
-                match self.accept(lease, first_row, rows, input, deadline) {
-                    Ok(()) => {
+                match self.accept(lease, first_row, rows, input) {
+                    Ok((task, transfer)) => {
+                        self.queue.push_back(Queued { task: Task { deadline, trace, ..task }, transfer });
                         self.send(WorkerEvent::ShardAccepted(lease), effects);
                         self.pull(lease, effects);
                     }
@@ -386,14 +390,14 @@ impl WorkerCore {
         self.send(answer, effects);
     }
 
+    /// What a lease asks for, or why it is not taken.
     fn accept(
-        &mut self,
+        &self,
         lease: Lease,
         first_row: u64,
         rows: u64,
         input: ShardInput,
-        deadline: Option<Instant>,
-    ) -> Result<(), String> {
+    ) -> Result<(Task, Option<Transfer>), String> {
         if self.epoch != Some(lease.epoch) {
             return Err(format!("lease of epoch {} in epoch {:?}", lease.epoch, self.epoch.map(|epoch| epoch.0)));
         }
@@ -420,9 +424,7 @@ impl WorkerCore {
             ),
         };
         let control = Arc::new(AttemptControl::default());
-        let task = Task { lease, job, first_row, rows, input, deadline, control };
-        self.queue.push_back(Queued { task, transfer });
-        Ok(())
+        Ok((Task { lease, job, first_row, rows, input, deadline: None, trace: None, control }, transfer))
     }
 
     /// Asks for chunks of a queued lease's input, as many as may be in flight.

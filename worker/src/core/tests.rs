@@ -83,11 +83,13 @@ impl Bench {
             rows: 1,
             input,
             deadline_ms: None,
+            trace: None,
         });
     }
 
     fn finish(&mut self, slot: Slot, shard: u64, bytes: &[u8]) {
-        let output = RawOutput { rows: 1, failed: 0, errors: vec![], bytes: Bytes::copy_from_slice(bytes) };
+        let output =
+            RawOutput { tier: EvalTier::Jit, rows: 1, failed: 0, errors: vec![], bytes: Bytes::copy_from_slice(bytes) };
         self.step(Event::AttemptFinished { slot, lease: lease(shard), busy_us: 7, result: Ok(output) });
     }
 
@@ -123,7 +125,14 @@ fn lease_of_another_epoch_is_refused() {
     let mut bench = Bench::new(1, 2);
     let stale = Lease { epoch: Epoch(2), ..lease(0) };
     let input = ShardInput::Generated;
-    bench.command(WorkerCommand::LeaseShard { lease: stale, first_row: 0, rows: 1, input, deadline_ms: None });
+    bench.command(WorkerCommand::LeaseShard {
+        lease: stale,
+        first_row: 0,
+        rows: 1,
+        input,
+        deadline_ms: None,
+        trace: None,
+    });
     assert!(matches!(&bench.sent()[..], [WorkerEvent::ShardRejected { lease, .. }] if *lease == stale));
     assert!(bench.executed.is_empty());
 }

@@ -8,8 +8,9 @@ pub mod prepare;
 pub mod run;
 
 use crate::agent::AgentMessage;
-use crate::core::Slot;
+use crate::core::{RawOutput, Slot};
 use crate::task::Task;
+use quipu_shared::telemetry::spans::{SpanKind, TraceSpan};
 use ractor::thread_local::ThreadLocalActor;
 use ractor::{ActorProcessingErr, ActorRef};
 use std::sync::Arc;
@@ -82,8 +83,11 @@ impl ThreadLocalActor for Executor {
         if let Some(before_task) = &state.before_task {
             before_task(&task);
         }
+        let mut traced = TraceSpan::within("execute shard", SpanKind::Server, task.trace);
         let start = Instant::now();
         let result = run::run_shard(&task).map_err(|failure| failure.to_string());
+        describe(&mut traced, &task, &result);
+        drop(traced);
         let elapsed = start.elapsed();
         tracing::debug!(
             rows = task.rows,
@@ -99,5 +103,25 @@ impl ThreadLocalActor for Executor {
             result,
         });
         Ok(())
+    }
+}
+
+/// What the exported span says of an attempt.
+fn describe(span: &mut TraceSpan, task: &Task, result: &Result<RawOutput, String>) {
+    if !span.is_recording() {
+        return;
+    }
+    span.set_number("quipu.job.id", task.lease.job.0);
+    span.set_number("quipu.shard.id", task.lease.shard.0);
+    span.set_number("quipu.attempt.id", task.lease.attempt.0);
+    span.set_number("quipu.rows.first", task.first_row);
+    span.set_number("quipu.rows.count", task.rows);
+    match result {
+        Ok(output) => {
+            span.set_number("quipu.rows.failed", output.failed);
+            span.set_number("quipu.output.bytes", output.bytes.len() as u64);
+        }
+        Err(_) if task.control.is_cancelled() => span.set("quipu.attempt.outcome", "cancelled"),
+        Err(reason) => span.fail("attempt_failed", reason),
     }
 }

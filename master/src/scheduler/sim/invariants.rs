@@ -87,8 +87,12 @@ pub const AFTER_STEP: &[(&str, AfterStep)] = named![
 ];
 
 /// Asked after every [`SAMPLED_STEPS`]th step: they look at everything, and what breaks them stays broken.
-pub const SAMPLED: &[(&str, AfterStep)] =
-    named![counts_are_what_was_seen, every_row_is_open_done_or_uncut, uncut_rows_are_all_others,];
+pub const SAMPLED: &[(&str, AfterStep)] = named![
+    counts_are_what_was_seen,
+    attempts_are_live_or_have_one_outcome,
+    every_row_is_open_done_or_uncut,
+    uncut_rows_are_all_others,
+];
 
 /// A shard that is given to a worker, anew or under a new lease.
 struct Grant {
@@ -482,6 +486,14 @@ fn counts_are_what_was_seen(ledger: &Ledger, core: &Scheduler) -> bool {
             && counts.done == seen.records.len() as u64
             && core.job_rows(*id) == Some((rows_done, seen.rows_known))
     })
+}
+
+/// Every attempt that was granted is counted as live, or under one outcome.
+fn attempts_are_live_or_have_one_outcome(_ledger: &Ledger, core: &Scheduler) -> bool {
+    let live = core.attempts.values().filter(|attempt| attempt.ended_at.is_none()).count() as u64;
+    let counts = core.attempt_counts();
+    let ended: u64 = counts.outcomes().iter().map(|(_, count)| count).sum();
+    counts.granted == live + ended && counts.live() == live
 }
 
 /// Below the cursor, each row is done or in exactly one open shard; queued shards are the open ones without attempts.
