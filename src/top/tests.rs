@@ -23,6 +23,10 @@ fn node(id: &str, role: Role, state: NodeState, slots: u32, leased: u32) -> Node
         rows_per_s: if role == Role::Worker { 12.5e6 } else { 0.0 },
         shards_done: 42,
         note: None,
+        breaker: Default::default(),
+        cpu_pressure: None,
+        memory_pressure: None,
+        memory_available_bytes: None,
     }
 }
 
