@@ -145,7 +145,7 @@ mod tests {
         let file = folder.path().join("quipu.toml");
         let mut follower = follower(folder.path());
         let applied = RefCell::new(Vec::new());
-        let mut follow = |follower: &mut Follower, is_asked| {
+        let follow = |follower: &mut Follower, is_asked| {
             let news = follower.look(is_asked);
             let told = format!("{news:?}");
             follower.tell(news, &|config: &Config| applied.borrow_mut().push(config.limits.rows_max));

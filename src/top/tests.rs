@@ -23,6 +23,10 @@ fn node(id: &str, role: Role, state: NodeState, slots: u32, leased: u32) -> Node
         rows_per_s: if role == Role::Worker { 12.5e6 } else { 0.0 },
         shards_done: 42,
         note: None,
+        breaker: Default::default(),
+        cpu_pressure: (role == Role::Worker).then_some(7),
+        memory_pressure: None,
+        memory_available_bytes: None,
     }
 }
 
@@ -273,6 +277,8 @@ fn details_show_errors_and_why_a_job_waits() {
     user.press(Key::Tab);
     user.press(Key::Enter);
     assert!(user.sees("> node master-1") && user.sees("127.0.0.1:7400"));
+    user.press(Key::Down);
+    assert!(user.sees("> node worker-1") && user.sees("7 % waits for a processor"));
 }
 
 #[test]

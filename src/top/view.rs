@@ -271,6 +271,12 @@ fn node_details(node: &NodeView) -> Vec<String> {
         fact("version", &node.version),
         fact("gossip", node.gossip.as_deref().unwrap_or("-")),
     ];
+    let waits = [(node.cpu_pressure, "a processor"), (node.memory_pressure, "memory")];
+    let waits: Vec<String> =
+        waits.iter().filter_map(|(part, what)| Some(format!("{} % waits for {what}", (*part)?))).collect();
+    if !waits.is_empty() {
+        lines.push(fact("host", waits.join(", ")));
+    }
     lines.extend(node.note.iter().map(|note| fact("note", note)));
     lines
 }

@@ -48,6 +48,7 @@ use crate::ui::{self, Ui};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
@@ -332,7 +333,8 @@ async fn no_such_route(uri: axum::http::Uri) -> Refusal {
     Refusal::new(ErrorKind::NotFound, "no_such_route", format!("there is nothing at {:?}", uri.path()))
 }
 
-async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Refusal {
+async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     let message = format!("{:?} does not take {method}; the header Allow names what it takes", uri.path());
-    Refusal::new(ErrorKind::Usage, "method_not_allowed", message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+    let refusal = Refusal::new(ErrorKind::Usage, "method_not_allowed", message);
+    (jobs::allowed(uri.path()), refusal.with_status(StatusCode::METHOD_NOT_ALLOWED)).into_response()
 }

@@ -7,12 +7,12 @@ use prometheus_client::encoding::DescriptorEncoder;
 use quipu_shared::ids::Role;
 use quipu_shared::link::MasterLink;
 use quipu_shared::membership::{GossipHandle, GossipStats};
-use quipu_shared::service::{NodeState, NodeView};
+use quipu_shared::service::{BreakerState, NodeState, NodeView};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// Workers with figures of their own at most: each is five lines. The others are in the sums.
+/// Workers with figures of their own at most: each is ten lines. The others are in the sums.
 pub const NODES_EXPORTED_MAX: usize = 1_000;
 
 /// The table of nodes. A worker that is gone has no figures of its own any more.
@@ -68,6 +68,34 @@ impl Collector for NodesCollector {
             "quipu_node_rows_per_second",
             "Rows a second that a worker makes when all its executors are busy, measured over its last shards",
             each(|node| node.rows_per_s),
+        )?;
+        let known = |value: fn(&NodeView) -> Option<f64>| {
+            let known = workers.iter().filter_map(move |node| Some(([("node_id", node.id.as_str())], value(node)?)));
+            known.collect::<Vec<_>>()
+        };
+        gauges(
+            encoder,
+            "quipu_node_cpu_pressure_ratio",
+            "Part of the time in which something on a worker's host waited for a processor",
+            known(|node| node.cpu_pressure.map(|percent| f64::from(percent) / 100.0)),
+        )?;
+        gauges(
+            encoder,
+            "quipu_node_memory_pressure_ratio",
+            "Part of the time in which something on a worker's host waited for memory",
+            known(|node| node.memory_pressure.map(|percent| f64::from(percent) / 100.0)),
+        )?;
+        gauges(
+            encoder,
+            "quipu_node_memory_available_bytes",
+            "Memory that is to be had on a worker's host",
+            known(|node| node.memory_available_bytes.map(|bytes| bytes as f64)),
+        )?;
+        gauges(
+            encoder,
+            "quipu_node_quarantined",
+            "1 for a worker that gets nothing, or one shard at a time, because its attempts kept failing",
+            each(|node| f64::from(u8::from(node.breaker != BreakerState::Closed))),
         )?;
         counters(
             encoder,

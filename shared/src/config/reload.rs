@@ -49,7 +49,7 @@ pub fn is_live(key: &str) -> bool {
 /// What a node of this role has to do with, of all that is different.
 pub fn changes(role: Role, before: &Config, after: &Config) -> Vec<Change> {
     let (before, after) = (leaves(before), leaves(after));
-    let others = OTHERS.iter().find(|(of, _)| *of == role).map_or(&[][..], |(_, sections)| sections);
+    let others = OTHERS.iter().find(|(of, _)| *of == role).map_or(&[][..], |(_, sections)| *sections);
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let text = |value: Option<&serde_json::Value>| match value {
         None | Some(serde_json::Value::Null) => String::new(),
@@ -57,7 +57,7 @@ pub fn changes(role: Role, before: &Config, after: &Config) -> Vec<Change> {
     };
     keys.into_iter()
         .filter(|key| before.get(*key) != after.get(*key))
-        .filter(|key| !others.iter().any(|section| key.split('.').next() == Some(section)))
+        .filter(|key| !others.iter().any(|section| key.split('.').next() == Some(*section)))
         .map(|key| Change {
             key: key.clone(),
             before: text(before.get(key)),
