@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Between two looks for each watcher: a thousand of them get a thousand writes a second between them.
 const PERIOD_PER_WATCHER: Duration = Duration::from_millis(1);
+/// Steps in which the memory of hosts is told.
+const MEMORY_STEP_BYTES: u64 = 512 << 20;
 /// Rates are those of about so many last seconds.
 const RATE_SECONDS: f64 = 3.0;
 
@@ -119,6 +121,7 @@ impl Pulse {
             match self.service.cluster().await {
                 Ok(mut view) => {
                     rates.fill(&mut view, Instant::now());
+                    coarsen(&mut view);
                     for scope in &scopes {
                         number += 1;
                         self.tell(scope, number, seen(&view, scope));
@@ -155,6 +158,13 @@ pub(crate) fn seen(view: &ClusterView, scope: &Scope) -> ClusterView {
     let count = jobs.len() as u64;
     // How many jobs others have is their business.
     ClusterView { jobs_running: count, jobs_pending: count, jobs, ..view.clone() }
+}
+
+/// Memory of hosts in large steps: it changes all the time, and an idle cluster should be still.
+fn coarsen(view: &mut ClusterView) {
+    for node in &mut view.nodes {
+        node.memory_available_bytes = node.memory_available_bytes.map(|bytes| bytes - bytes % MEMORY_STEP_BYTES);
+    }
 }
 
 /// How fast jobs are, measured between looks.

@@ -1,8 +1,9 @@
 //! Small drawings. Each state has a shape of its own, so that none is told by its colour alone.
 
+use super::overview;
 use maud::{Markup, PreEscaped, html};
 use quipu_shared::detail::AttemptOutcome;
-use quipu_shared::service::{JobState, NodeState};
+use quipu_shared::service::{BreakerState, JobState, NodeState, NodeView};
 
 /// A drawing of 16 by 16 that says nothing to a screen reader: a word stands beside it.
 fn icon(shapes: &'static str) -> Markup {
@@ -52,14 +53,16 @@ pub(super) fn theme() -> Markup {
 }
 
 /// A node's state: a shape, a word, a colour.
-pub(super) fn node_state(state: NodeState, left: bool) -> Markup {
-    let (class, word, shape) = match state {
-        NodeState::Up => ("up", "up", DISC),
-        NodeState::Draining => ("draining", "draining", HALF),
-        NodeState::Down if left => ("left", "left", BACK),
-        NodeState::Down => ("down", "down", CROSS),
-        NodeState::Known => ("known", "not linked", RING),
+pub(super) fn node_state(node: &NodeView) -> Markup {
+    let shape = match (node.state, node.breaker) {
+        (NodeState::Up, BreakerState::Open | BreakerState::HalfOpen) => BARRED,
+        (NodeState::Up, BreakerState::Closed) => DISC,
+        (NodeState::Draining, _) => HALF,
+        (NodeState::Down, _) if overview::left(node) => BACK,
+        (NodeState::Down, _) => CROSS,
+        (NodeState::Known, _) => RING,
     };
+    let (class, word) = overview::state(node);
     html! { span class={ "state " (class) } { (icon(shape)) (word) } }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn parts(
     let node = ui.node(id).await?;
     let attempts = attempts_seen(&*ui.service, caller, node.id.clone()).await?;
     let parts = vec![
-        ("summary", html! { (node.id) " is " (state_word(&node)) }),
+        ("summary", html! { (node.id) " is " (overview::state(&node).1) }),
         ("head", head(&node, may_drain(caller))),
         ("facts", facts(&node)),
         ("attempts", latest(&node, &attempts)),
@@ -72,20 +72,10 @@ fn may_drain(caller: &Caller) -> bool {
     caller.role >= AccessRole::Operate && caller.namespace.is_none()
 }
 
-fn state_word(node: &NodeView) -> &'static str {
-    match node.state {
-        NodeState::Up => "up",
-        NodeState::Draining => "draining",
-        NodeState::Down if overview::left(node) => "gone, as it was asked to",
-        NodeState::Down => "down",
-        NodeState::Known => "not linked",
-    }
-}
-
 fn head(node: &NodeView, may_drain: bool) -> Markup {
     html! {
         div.heading {
-            div.title { h1.mono { (node.id) } (icons::node_state(node.state, overview::left(node))) }
+            div.title { h1.mono { (node.id) } (icons::node_state(node)) }
             @if may_drain && node.role == Role::Worker && node.state == NodeState::Up {
                 button type="button" data-key="drain" data-action="POST" data-path={ "/v1/nodes/" (node.id) ":drain" }
                     data-confirm={ "Drain " (node.id) "? It finishes what it has, takes nothing new, and leaves." }
@@ -109,6 +99,9 @@ fn facts(node: &NodeView) -> Markup {
                     div { dt { "Measured rate" } dd { (format::rate(node.rows_per_s)) } }
                     div { dt { "Shards completed" } dd { (format::count(node.shards_done)) } }
                     div { dt { "Leases held" } dd { (node.leased) } }
+                    @if let Some(percent) = node.cpu_pressure { div { dt { "Waits for processors" } dd { (percent) "\u{202f}% of the time" } } }
+                    @if let Some(percent) = node.memory_pressure { div { dt { "Waits for memory" } dd { (percent) "\u{202f}% of the time" } } }
+                    @if let Some(bytes) = node.memory_available_bytes { div { dt { "Memory available" } dd { (format::short(bytes as f64)) "B" } } }
                 }
             }
         }

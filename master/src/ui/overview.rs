@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use quipu_shared::access::AccessRole;
 use quipu_shared::detail::{ClusterView, RunningJob};
 use quipu_shared::ids::Role;
-use quipu_shared::service::{JobView, NodeState, NodeView};
+use quipu_shared::service::{BreakerState, JobView, NodeState, NodeView};
 use std::collections::BTreeMap;
 
 /// Slots that are drawn one by one; more are told as a number.
@@ -99,6 +99,19 @@ impl Totals {
 /// Whether a node is away because it was asked to leave.
 pub(super) fn left(node: &NodeView) -> bool {
     node.state == NodeState::Down && node.note.as_deref() == Some(LEFT_NOTE)
+}
+
+/// How a node is, as a class of the styles and as a word.
+pub(super) fn state(node: &NodeView) -> (&'static str, &'static str) {
+    match (node.state, node.breaker) {
+        (NodeState::Up, BreakerState::Open) => ("quarantined", "quarantined"),
+        (NodeState::Up, BreakerState::HalfOpen) => ("quarantined", "on probation"),
+        (NodeState::Up, BreakerState::Closed) => ("up", "up"),
+        (NodeState::Draining, _) => ("draining", "draining"),
+        (NodeState::Down, _) if left(node) => ("left", "left"),
+        (NodeState::Down, _) => ("down", "down"),
+        (NodeState::Known, _) => ("known", "not linked"),
+    }
 }
 
 /// What a screen reader is told when it changes; so it has nothing in it that always changes.
@@ -197,19 +210,12 @@ fn seed(view: &ClusterView) -> &str {
 }
 
 fn card(node: &NodeView) -> Markup {
-    let left = left(node);
-    let class = match node.state {
-        NodeState::Up => "up",
-        NodeState::Draining => "draining",
-        NodeState::Down if left => "left",
-        NodeState::Down => "down",
-        NodeState::Known => "known",
-    };
+    let (class, _) = state(node);
     html! {
         li class={ "node " (class) } data-key={ "node-" (node.id) } {
             div.node-head {
                 a.name href={ "/nodes/" (node.id) } { (node.id) }
-                (icons::node_state(node.state, left))
+                (icons::node_state(node))
             }
             @if node.role == Role::Master {
                 p.note { "accepts jobs, leases their shards" }

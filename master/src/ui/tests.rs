@@ -3,7 +3,7 @@
 use super::{grid, job_parts, jobs, overview, timeline};
 use quipu_shared::detail::{AttemptList, AttemptOutcome, AttemptView, ClusterView, JobDetail, RunningJob, ShardMap};
 use quipu_shared::ids::{AttemptId, JobId, NodeId, Role, ShardId};
-use quipu_shared::service::{JobState, JobView, NodeState, NodeView, ShardCounts};
+use quipu_shared::service::{BreakerState, JobState, JobView, NodeState, NodeView, ShardCounts};
 use quipu_shared::spec::{JobSpec, ResultFormat};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&";
@@ -65,8 +65,9 @@ fn cluster() -> ClusterView {
             node("worker-3", Role::Worker, NodeState::Down, None),
             node("worker-4", Role::Worker, NodeState::Down, Some(crate::nodes::LEFT_NOTE)),
             node("worker-5", Role::Worker, NodeState::Known, Some(HOSTILE)),
+            NodeView { breaker: BreakerState::Open, ..node("worker-6", Role::Worker, NodeState::Up, None) },
         ],
-        nodes_total: 6,
+        nodes_total: 7,
         jobs: vec![RunningJob { view: job(HOSTILE), rows_per_s: 1234.0 }],
         jobs_running: 1,
         jobs_pending: 3,
@@ -125,12 +126,16 @@ fn what_users_wrote_is_text_on_the_page_of_their_job() {
 #[test]
 fn nodes_say_in_words_how_they_are() {
     let html = written(&cluster());
-    for (class, word) in
-        [("node up", "up"), ("node draining", "draining"), ("node down", "down"), ("node left", "left")]
-    {
+    for (class, word) in [
+        ("node up", "up"),
+        ("node draining", "draining"),
+        ("node down", "down"),
+        ("node left", "left"),
+        ("node quarantined", "quarantined"),
+    ] {
         assert!(html.contains(class) && html.contains(&format!("{word}</span>")), "{word}: {html}");
     }
-    assert!(html.contains("1 of 4 workers up, 1 draining, down: worker-3; 1 jobs run."), "{html}");
+    assert!(html.contains("2 of 5 workers up, 1 draining, down: worker-3; 1 jobs run."), "{html}");
     assert!(html.contains("4 of 4 slots busy, 1 waiting"), "{html}");
     assert!(html.contains("2 waiting"), "jobs that wait: {html}");
 }
