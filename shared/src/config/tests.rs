@@ -116,6 +116,8 @@ fn every_key_can_be_set_from_the_environment() {
         ("worker.node_id", "w-1"),
         ("worker.tier", "interpreter"),
         ("scheduler.lease_ttl_ms", "4000"),
+        ("telemetry.otlp_endpoint", "http://127.0.0.1:9"),
+        ("telemetry.sample_ratio", "0.5"),
     ]);
     let mut place = Place::new();
     for (key, default) in Place::new().load().unwrap().show().into_iter().map(|shown| (shown.key, shown.value)) {
