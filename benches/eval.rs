@@ -321,8 +321,9 @@ async fn run(time: Duration) -> anyhow::Result<()> {
         command
     });
     let target_of = |cluster: &Cluster| -> anyhow::Result<Target> {
-        let token = quipu().args(["secret", "token", "--cluster-id", "test", "--secret-file"]).arg(cluster.secret());
-        let token = { token }.output()?;
+        let mut command = quipu();
+        command.args(["secret", "token", "--cluster-id", "test", "--secret-file"]).arg(cluster.secret());
+        let token = command.output()?;
         let token = String::from_utf8(token.stdout)?.trim().to_owned();
         let host = cluster.master.address("http").trim_start_matches("http://").parse()?;
         Ok(Target { host, authorization: format!("authorization: bearer {token}\r\n") })

@@ -12,6 +12,7 @@ use quipu_master::tree::MasterTree;
 use quipu_shared::access::Namespace;
 use quipu_shared::config::{LimitsConfig, NamespaceQuota, TierChoice};
 use quipu_shared::ids::{Generation, NodeId, Role, WorkerId};
+use quipu_shared::live::Live;
 use quipu_shared::service::JobService;
 use quipu_shared::wire::WorkerCommand;
 use quipu_worker::agent::AgentMessage;
@@ -60,19 +61,20 @@ impl Embedded {
             slots => slots,
         };
         let active_max = limits.jobs_active_max;
-        let limits = Arc::new(admission(limits, &BTreeMap::new(), true));
+        let limits = admission(limits, &BTreeMap::new(), true);
+        let formula_limits = limits.formula.clone();
         let jobs = Arc::new(JobTable::new(u64::MAX, true));
         let table = Arc::clone(&jobs);
         let store = Opened::in_memory().start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?;
         let opener = JobOpener {
             store: Arc::new(store),
-            admission: Arc::clone(&limits),
+            admission: Live::new(limits),
             uploads: None,
             results: ResultPlace::Memory,
         };
         let args = DispatcherArgs {
-            scheduler: quipu_master::scheduler::SchedulerConfig::default(),
-            formula_limits: limits.formula.clone(),
+            tunables: Live::default(),
+            formula_limits,
             jobs: Arc::clone(&jobs),
             nodes: Arc::default(),
             opener: opener.clone(),
@@ -80,6 +82,7 @@ impl Embedded {
             jobs_kept_max: JOBS_KEPT_MAX,
             catch_up_max: 0,
             shared_files: true,
+            metrics: Default::default(),
         };
         let nodes = Arc::clone(&args.nodes);
         let master = MasterTree::start(args).await?;
@@ -91,6 +94,7 @@ impl Embedded {
             slots,
             credits: slots * CREDITS_PER_SLOT,
             zone: "embedded".into(),
+            weight: 1,
             tier,
         };
         let worker = WorkerTree::start(WorkerTreeArgs { identity, embedded: true, before_task: None }).await?;

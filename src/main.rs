@@ -3,6 +3,7 @@
 mod cmd;
 mod failure;
 mod output;
+mod top;
 mod up;
 
 fn main() -> std::process::ExitCode {

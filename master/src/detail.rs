@@ -22,7 +22,7 @@ impl MasterService {
     /// What was asked for, and how it is evaluated.
     pub(crate) fn detail(&self, job: JobId) -> Result<JobDetail, ServiceError> {
         let mut spec = self.spec(job)?;
-        let form = form(&spec, &self.opener.admission.formula);
+        let form = form(&spec, &self.opener.admission.get().formula);
         let formulas = match &mut spec.kind {
             JobKind::Eval { formulas } => {
                 let count = formulas.len() as u64;

@@ -11,10 +11,27 @@ pub struct DiskWatch {
     watched: Option<(PathBuf, u64)>,
 }
 
+/// Room on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that must stay free.
+    pub free_min_bytes: u64,
+}
+
 impl DiskWatch {
     /// Of a data folder, in whose file system `free_min_bytes` must stay free.
     pub fn new(data_dir: PathBuf, free_min_bytes: u64) -> Self {
         Self { watched: Some((data_dir, free_min_bytes)) }
+    }
+
+    /// What is free there and what must be; none where nothing is watched, or the file system does not say.
+    pub fn room(&self) -> Option<Room> {
+        let (data_dir, free_min_bytes) = self.watched.as_ref()?;
+        let stat = nix::sys::statvfs::statvfs(data_dir).ok()?;
+        let free_bytes = stat.blocks_available().saturating_mul(stat.fragment_size());
+        Some(Room { free_bytes, free_min_bytes: *free_min_bytes })
     }
 
     /// Whether anything new may be taken on.
@@ -24,8 +41,7 @@ impl DiskWatch {
     pub fn check(&self) -> Result<(), ServiceError> {
         let Some((data_dir, free_min)) = &self.watched else { return Ok(()) };
         // A file system that does not say how full it is will say so when it is written to.
-        let Ok(stat) = nix::sys::statvfs::statvfs(data_dir) else { return Ok(()) };
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let Some(Room { free_bytes: free, .. }) = self.room() else { return Ok(()) };
         if free >= *free_min {
             return Ok(());
         }

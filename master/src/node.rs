@@ -4,14 +4,17 @@ use crate::access;
 use crate::access::audit::AuditLog;
 use crate::disk::DiskWatch;
 use crate::dispatcher::peers::WorkerLink;
-use crate::dispatcher::{DispatcherArgs, DispatcherMessage};
-use crate::http::{self, HttpConfig, HttpError};
+use crate::dispatcher::{DispatcherArgs, DispatcherMessage, Tunables};
+use crate::http::{self, HttpConfig, HttpError, HttpLimits};
 use crate::input::uploads::Uploads;
 use crate::jobs::admission::Admission;
 use crate::jobs::entry::JobTable;
+use crate::jobs::index::Index;
 use crate::jobs::opening::{JobOpener, ResultPlace};
+use crate::metrics::cluster::{GossipCollector, LinkCollector, NodesCollector};
+use crate::metrics::jobs::JobsCollector;
+use crate::metrics::{Metrics, StoreCollector};
 use crate::nodes::{GossipNode, NodeTable};
-use crate::scheduler::SchedulerConfig;
 use crate::service::{Master, MasterService};
 use crate::store::command::Command;
 use crate::store::reads::Reads;
@@ -20,6 +23,7 @@ use crate::store::{Layout, Opened, Store, StoreError};
 use crate::tree::MasterTree;
 use quipu_shared::ids::{JobId, WorkerId};
 use quipu_shared::link::{LinkConfig, LinkError, LinkEvent, MasterLink, PeerId};
+use quipu_shared::live::Live;
 use quipu_shared::membership::{Gossip, GossipConfig, GossipError, GossipHandle, Member, MemberEvent, Membership};
 use quipu_shared::service::JobState;
 use quipu_shared::wire::WorkerCommand;
@@ -48,8 +52,8 @@ pub struct MasterNodeConfig {
     pub token_requests_per_s_max: u32,
     /// Bytes of the audit log's file before the next one is begun.
     pub audit_bytes_max: u64,
-    /// Tunables of the scheduler.
-    pub scheduler: SchedulerConfig,
+    /// Tunables of the scheduler, and rates of namespaces.
+    pub tunables: Tunables,
     /// What is admitted.
     pub admission: Admission,
     /// Where jobs, uploads and results are kept.
@@ -95,6 +99,7 @@ pub enum MasterNodeError {
 
 /// A running master node.
 pub struct MasterNode {
+    tuner: MasterTuner,
     gossip: GossipHandle,
     link: Arc<MasterLink>,
     tree: MasterTree,
@@ -104,6 +109,30 @@ pub struct MasterNode {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// What of a master may be changed while it runs: what `LIVE_KEYS` of the configuration names.
+#[derive(Clone)]
+pub struct MasterTuner {
+    http_limits: Live<HttpLimits>,
+    admission: Live<Admission>,
+    tunables: Live<Tunables>,
+    dispatcher: watch::Receiver<Option<ActorRef<DispatcherMessage>>>,
+}
+
+impl MasterTuner {
+    /// From now on these are in force.
+    pub fn apply(&self, http_limits: HttpLimits, admission: Admission, tunables: Tunables) {
+        self.http_limits.set(http_limits);
+        // Jobs that were admitted are parsed again when they are served: the limits on their formulas stay.
+        let formula = self.admission.get().formula.clone();
+        self.admission.set(Admission { formula, ..admission });
+        self.tunables.set(tunables);
+        if let Some(dispatcher) = &*self.dispatcher.borrow() {
+            // One that is gone is started again, and begins with the new ones.
+            let _ = dispatcher.cast(DispatcherMessage::TunablesChanged);
+        }
+    }
+}
+
 impl MasterNode {
     /// Binds the sockets and starts the actors. Must be called within a tokio runtime.
     ///
@@ -111,7 +140,8 @@ impl MasterNode {
     /// Where an address can't be bound or the data folder can't be used.
     pub async fn start(mut config: MasterNodeConfig) -> Result<Self, MasterNodeError> {
         let jobs = Arc::new(JobTable::new(config.retention_ms, false));
-        let store = open_store(&config.data_dir, &jobs)?;
+        let metrics = Arc::clone(&config.http.metrics);
+        let store = open_store(&config.data_dir, &jobs, &metrics)?;
         let layout = Layout::new(&config.data_dir);
         let uploads = Uploads::open(layout.uploads(), config.upload_bytes_max)
             .map_err(|error| StoreError::io("open the folder of uploads", layout.uploads(), error))?;
@@ -121,13 +151,13 @@ impl MasterNode {
         (config.http.token_table, config.http.audit) = (Arc::clone(&tokens), Some(audit));
         let opener = JobOpener {
             store,
-            admission: Arc::new(config.admission),
+            admission: Live::new(config.admission),
             uploads: Some(Arc::new(uploads)),
             results: ResultPlace::Disk { folder: layout.results(), job_bytes_max: config.job_spool_bytes_max },
         };
         let args = DispatcherArgs {
-            scheduler: config.scheduler,
-            formula_limits: opener.admission.formula.clone(),
+            tunables: Live::new(config.tunables),
+            formula_limits: opener.admission.get().formula.clone(),
             jobs: Arc::clone(&jobs),
             nodes: Arc::default(),
             opener: opener.clone(),
@@ -135,29 +165,45 @@ impl MasterNode {
             jobs_kept_max: config.jobs_kept_max,
             catch_up_max: config.catch_up_max,
             shared_files: false,
+            metrics: metrics.dispatch.clone(),
         };
         let nodes = Arc::clone(&args.nodes);
+        let http_limits = Live::new(config.http.limits.clone());
+        config.http.live = Some(http_limits.clone());
+        let (tunables, admission) = (args.tunables.clone(), opener.admission.clone());
         let tree = MasterTree::start(args).await?;
+        let disk = DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes);
+        metrics.add(JobsCollector { jobs: Arc::clone(&jobs), admission: opener.admission.clone() });
+        metrics.add(NodesCollector { nodes: Arc::clone(&nodes) });
+        metrics.add(StoreCollector { store: Arc::downgrade(&opener.store), disk: disk.clone() });
+        let tuner = MasterTuner { http_limits, admission, tunables, dispatcher: tree.dispatcher() };
         let service = Arc::new(MasterService {
             dispatcher: tree.dispatcher(),
             jobs,
             nodes: Arc::clone(&nodes),
             opener,
             tokens,
-            disk: DiskWatch::new(config.data_dir.clone(), config.disk_free_min_bytes),
+            disk,
         });
         let service = Arc::new(Master(service));
         let link = Arc::new(MasterLink::start(config.rpc, config.link).await?);
+        metrics.add(LinkCollector { link: Arc::downgrade(&link) });
         let http_stop = CancellationToken::new();
         let (http_addr, http_task) = http::serve(config.http, service, http_stop.clone().cancelled_owned()).await?;
         config.gossip.identity.rpc = Some(link.local_addr());
         config.gossip.identity.http = Some(http_addr);
         let gossip = Gossip::start(config.gossip).await?;
+        metrics.add(GossipCollector { gossip: gossip.clone() });
         let tasks = vec![
             tokio::spawn(pump(Arc::clone(&link), tree.dispatcher())),
             tokio::spawn(follow_gossip(gossip.clone(), nodes)),
         ];
-        Ok(Self { gossip, link, tree, http_addr, http_stop, http_task, tasks })
+        Ok(Self { tuner, gossip, link, tree, http_addr, http_stop, http_task, tasks })
+    }
+
+    /// Changes what may be changed while it runs.
+    pub fn tuner(&self) -> MasterTuner {
+        self.tuner.clone()
     }
 
     /// Address of its HTTP API.
@@ -200,14 +246,15 @@ impl MasterNode {
 }
 
 /// Opens the job log of a data folder, takes every job into the table, and removes results that belong to none.
-fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>) -> Result<Arc<Store>, StoreError> {
-    let opened = Opened::on_disk(data_dir)?;
+fn open_store(data_dir: &std::path::Path, jobs: &Arc<JobTable>, metrics: &Metrics) -> Result<Arc<Store>, StoreError> {
+    let opened = Opened::on_disk(data_dir)?.measured_by(&metrics.store);
     let mut count = 0_u64;
     opened.jobs(&mut |job, record| {
         jobs.index(|index| index.note(job, Some(&record)));
         count += 1;
         true
     })?;
+    jobs.index(Index::begin_counting);
     let waited_for = opened.waited_for()?;
     let table = Arc::clone(jobs);
     let store = Arc::new(opened.start(Arc::new(move |changes, schedules| table.note(changes, schedules)))?);

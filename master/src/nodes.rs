@@ -1,7 +1,8 @@
 //! What clients see of the cluster's nodes: gossip says who there is, the links say who works.
 
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{NodeId, Role};
-use quipu_shared::service::{NodeState, NodeView};
+use quipu_shared::service::{BreakerState, NodeState, NodeView};
 use quipu_shared::wire::Hello;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -68,6 +69,10 @@ impl NodeTable {
             rows_per_s: 0.0,
             shards_done: 0,
             note: None,
+            breaker: BreakerState::Closed,
+            cpu_pressure: None,
+            memory_pressure: None,
+            memory_available_bytes: None,
         });
         change(node);
     }
@@ -107,6 +112,28 @@ impl NodeTable {
             node.version.clone_from(&hello.version);
             node.leased = 0;
             node.note = None;
+            node.breaker = BreakerState::Closed;
+        });
+    }
+
+    /// A worker's host does like this.
+    pub fn host(&self, id: &NodeId, host: &HostLoad) {
+        self.change(id, |node| {
+            node.cpu_pressure = Some(host.cpu_pressure);
+            node.memory_pressure = Some(host.memory_pressure);
+            node.memory_available_bytes = host.memory_available_bytes;
+        });
+    }
+
+    /// A worker is in quarantine, is tried, or works like any other.
+    pub fn breaker(&self, id: &NodeId, state: BreakerState, open_ms: u64) {
+        self.change(id, |node| {
+            node.breaker = state;
+            node.note = match state {
+                BreakerState::Closed => None,
+                BreakerState::Open => Some(format!("its attempts keep failing: it gets nothing for {open_ms} ms")),
+                BreakerState::HalfOpen => Some("its attempts kept failing: it is tried with one shard".into()),
+            };
         });
     }
 
@@ -131,6 +158,7 @@ impl NodeTable {
         self.change(id, |node| {
             node.state = NodeState::Down;
             node.leased = 0;
+            (node.cpu_pressure, node.memory_pressure, node.memory_available_bytes) = (None, None, None);
         });
     }
 

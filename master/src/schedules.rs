@@ -116,7 +116,7 @@ impl MasterService {
         self.disk.check()?;
         CronPattern::parse(&spec.cron, &spec.time_zone)
             .map_err(|cause| error(ErrorKind::Usage, "bad_cron", cause.to_string()))?;
-        self.opener.admission.admit(&spec.job)?;
+        self.opener.admission.get().admit(&spec.job)?;
         if spec.job.queue.not_before_ms.is_some() || !spec.job.queue.after.is_empty() {
             let message = "a recurring job runs by its pattern; it can't wait for a time or for jobs as well";
             return Err(error(ErrorKind::Usage, "bad_schedule", message.into()));

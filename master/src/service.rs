@@ -75,8 +75,8 @@ impl MasterService {
         &self.opener.store
     }
 
-    fn admission(&self) -> &Admission {
-        &self.opener.admission
+    fn admission(&self) -> Arc<Admission> {
+        self.opener.admission.get()
     }
 
     /// A job as it is, served or not.

@@ -37,6 +37,14 @@ pub const VERSION_PATH: &str = "/v1/version";
 pub const DOCUMENT_PATH: &str = "/openapi.json";
 /// The same to browse.
 pub const DOCS_PATH: &str = "/docs";
+/// Figures of the master for Prometheus.
+pub const METRICS_PATH: &str = "/metrics";
+/// What the master's processors do, as a profile in pprof's form.
+pub const CPU_PROFILE_PATH: &str = "/debug/pprof/profile";
+/// What the master's memory is taken by.
+pub const HEAP_PATH: &str = "/debug/pprof/heap";
+/// The master's threads.
+pub const THREADS_PATH: &str = "/debug/threads";
 /// Answers while the process runs; needs no token.
 pub const HEALTH_PATH: &str = "/healthz";
 /// Answers 200 while jobs are accepted; needs no token.

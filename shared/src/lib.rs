@@ -3,7 +3,7 @@
 //! Reading order: [`ids`], [`spec`] (what a job is), [`block`] (how rows travel through the engine), [`formula`],
 //! [`math`], [`source`] and [`table`] (where rows come from), [`reduce`] and [`render`] (where values go), [`wire`] (what master
 //! and worker say to each other), [`access`] (who may ask), [`service`] (what clients may ask), [`api`] (the same over HTTP), [`eval`] (what is evaluated without a job), [`trust`], [`membership`], [`link`], [`config`],
-//! [`telemetry`].
+//! [`telemetry`], [`host`].
 
 pub mod access;
 pub mod api;
@@ -13,8 +13,10 @@ pub mod config;
 pub mod detail;
 pub mod eval;
 pub mod formula;
+pub mod host;
 pub mod ids;
 pub mod link;
+pub mod live;
 pub mod math;
 pub mod membership;
 pub mod reduce;

@@ -404,8 +404,33 @@ pub struct NodeView {
     pub rows_per_s: f64,
     /// Shards that it has completed.
     pub shards_done: u64,
-    /// Why it is not in the schedule, where it is refused.
+    /// Why it is not in the schedule, or gets nothing.
     pub note: Option<String>,
+    /// Whether it is in quarantine because its attempts keep failing.
+    #[serde(default)]
+    pub breaker: BreakerState,
+    /// Percent of the time in which something on its host waited for a processor.
+    #[serde(default)]
+    pub cpu_pressure: Option<u8>,
+    /// Percent of the time in which something on its host waited for memory.
+    #[serde(default)]
+    pub memory_pressure: Option<u8>,
+    /// Bytes of memory that are to be had on its host.
+    #[serde(default)]
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// Where the circuit breaker of a worker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// It works like any other.
+    #[default]
+    Closed,
+    /// Its attempts kept failing: it gets nothing for a while.
+    Open,
+    /// That time is over: it gets one shard at a time, until one succeeds or fails.
+    HalfOpen,
 }
 
 #[cfg(test)]

@@ -27,9 +27,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Libraries that tell at INFO or DEBUG what only their authors need; a directive of one's own for them comes first.
 const QUIET: [&str; 12] = [
@@ -47,7 +48,10 @@ const QUIET: [&str; 12] = [
     "tower=warn",
 ];
 
-/// Why logging could not start.
+/// The level that may be changed later.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Why logging could not start, or its level not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The level is neither a level nor a list of directives.
@@ -58,6 +62,9 @@ pub enum TelemetryError {
         /// What the parser says.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// There is no log whose level could be changed.
+    #[error("change the log level: logging was not started")]
+    NotStarted,
     /// Something has set up logging in this process before.
     #[error("start logging: {0}")]
     AlreadyStarted(#[from] TryInitError),
@@ -78,7 +85,9 @@ pub enum TelemetryError {
 /// # Errors
 /// Where `level` does not parse, or logging was started before.
 pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
-    let filter = filter(level)?;
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    // Set once, as logging itself.
+    let _ = LEVEL.set(handle);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Text => {
@@ -92,6 +101,15 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
         }
     }
     Ok(())
+}
+
+/// Changes the level of what [`init`] has started.
+///
+/// # Errors
+/// Where `level` does not parse, or logging was not started.
+pub fn set_level(level: &str) -> Result<(), TelemetryError> {
+    let filter = filter(level)?;
+    LEVEL.get().ok_or(TelemetryError::NotStarted)?.reload(filter).map_err(|_| TelemetryError::NotStarted)
 }
 
 /// The level with [`QUIET`] in front, so that what the user says of the same library wins.

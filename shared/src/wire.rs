@@ -4,6 +4,7 @@
 //! dropped by the receiver, and never end its actor.
 
 use crate::formula::FormulaLimits;
+use crate::host::HostLoad;
 use crate::ids::{AttemptId, Epoch, Generation, JobId, NodeId, ShardId};
 use crate::spec::JobSpec;
 use crate::telemetry::TraceParent;
@@ -54,6 +55,8 @@ pub struct Hello {
     pub credits: u32,
     /// Where it stands, for people and placement.
     pub zone: String,
+    /// Its share, where the master places by weight.
+    pub weight: u32,
     /// Version of the product.
     pub version: String,
     /// [`crate::PROTOCOL_VERSION`].
@@ -251,6 +254,8 @@ pub enum WorkerEvent {
         /// The bytes; empty where the worker no longer has them.
         bytes: Bytes,
     },
+    /// How the worker's host does; sent each second.
+    HostReported(HostLoad),
     /// The worker has begun to drain: what it was leased and has not begun comes back.
     DrainStarted {
         /// Handed back.
@@ -258,9 +263,37 @@ pub enum WorkerEvent {
     },
 }
 
+/// Who evaluates formulas: the values are the same, the speed is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EvalTier {
+    /// evalexpr, row by row.
+    #[default]
+    Evalexpr,
+    /// The vectorised interpreter.
+    Interpreter,
+    /// Machine code.
+    Jit,
+}
+
+impl EvalTier {
+    /// Every tier, the slowest first.
+    pub const ALL: [Self; 3] = [Self::Evalexpr, Self::Interpreter, Self::Jit];
+
+    /// As users and metrics know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evalexpr => "evalexpr",
+            Self::Interpreter => "interpreter",
+            Self::Jit => "jit",
+        }
+    }
+}
+
 /// The result of a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardOutput {
+    /// Who evaluated most of its rows.
+    pub tier: EvalTier,
     /// Rows that were evaluated.
     pub rows: u64,
     /// Rows that failed.

@@ -1,16 +1,19 @@
 //! `quipu master`: runs a master node.
 
 use super::Context;
+use super::reload::Follower;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quipu::embedded::admission;
+use quipu_master::dispatcher::Tunables;
 use quipu_master::eval::{EvalConfig, EvalEngine};
 use quipu_master::http::{HttpConfig, HttpLimits};
 use quipu_master::node::{MasterNode, MasterNodeConfig, MasterNodeError};
-use quipu_master::scheduler::SchedulerConfig;
+use quipu_master::scheduler::{PressureLimits, SchedulerConfig};
 use quipu_master::store::StoreError;
-use quipu_shared::config::{Config, LimitsConfig, Overrides, SchedulerSettings};
+use quipu_shared::access::Namespace;
+use quipu_shared::config::{Config, LimitsConfig, NamespaceQuota, Overrides, SchedulerSettings};
 use quipu_shared::ids::{NodeId, Role};
 use quipu_shared::link::LinkConfig;
 use quipu_shared::trust::CertificateFiles;
@@ -140,6 +143,10 @@ impl MasterArgs {
             http.tls = Some(tls.map_err(|error| Failure::new(Exit::Config, error.to_string()))?);
         }
 
+        if config.cluster.strict && config.cluster.data_dir.is_none() {
+            return Err(Failure::new(Exit::Config, "cluster.strict is set, and no data folder is given".to_owned())
+                .hint("set cluster.data_dir (--data-dir), or choose another profile"));
+        }
         // Kept until the end: its folder goes with it.
         let temporary = match config.cluster.data_dir {
             Some(_) => None,
@@ -157,7 +164,7 @@ impl MasterArgs {
             tokens_max: config.limits.tokens_max,
             token_requests_per_s_max: config.limits.token_requests_per_s_max,
             audit_bytes_max: config.limits.audit_bytes_max,
-            scheduler: scheduler(&config.scheduler),
+            tunables: tunables(config),
             admission: admission(&config.limits, &config.namespaces, false),
             data_dir: data_dir.unwrap_or_default(),
             upload_bytes_max: config.limits.upload_bytes_max,
@@ -170,6 +177,16 @@ impl MasterArgs {
         })
         .await
         .map_err(failure)?;
+        let tuner = node.tuner();
+        let follower = Follower::new(Role::Master, context.sources.clone(), context.loaded.clone());
+        let apply = move |config: &Config| {
+            tuner.apply(
+                http_limits(&config.limits),
+                admission(&config.limits, &config.namespaces, false),
+                tunables(config),
+            );
+        };
+        follower.spawn(apply).map_err(|error| failed(&error))?;
         let url = format!("{}://{}", if secure { "https" } else { "http" }, node.http_addr());
         print_ready(&identity, Some(url), Some(node.rpc_addr()), node.gossip_addr())?;
         node.run(shutdown).await.map_err(failure)
@@ -204,8 +221,25 @@ fn failure(error: MasterNodeError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
+fn tunables(config: &Config) -> Tunables {
+    let rate = |(name, quota): (&Namespace, &NamespaceQuota)| Some((name.to_string().into(), quota.rows_per_s_max?));
+    Tunables {
+        scheduler: scheduler(&config.scheduler),
+        namespace_rates: config.namespaces.iter().filter_map(rate).collect(),
+    }
+}
+
 fn scheduler(settings: &SchedulerSettings) -> SchedulerConfig {
     SchedulerConfig {
+        placement: settings.placement,
+        pressure: PressureLimits {
+            cpu_max: settings.cpu_pressure_max,
+            memory_max: settings.memory_pressure_max,
+            memory_available_min_bytes: settings.memory_available_min_bytes,
+        },
+        breaker_failures: settings.breaker_failures,
+        breaker_open_ms: settings.breaker_open_ms,
+        breaker_open_max_ms: settings.breaker_open_max_ms,
         lease_ttl_ms: settings.lease_ttl_ms,
         shard_target_ms: settings.shard_target_ms,
         attempts_max: settings.attempts_max,

@@ -20,6 +20,7 @@ mod notes;
 mod parse;
 mod patience;
 mod queue;
+mod reload;
 mod rows;
 mod runner;
 mod sample;
@@ -34,9 +35,13 @@ mod submit;
 mod submit_many;
 mod sweep;
 mod token;
+mod top;
 mod up;
 mod worker;
 
+pub(crate) use node::state_name;
+
+use self::reload::Sources;
 use crate::failure::{self, Exit, Failure};
 use crate::output::progress::{Progress, ProgressMode};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -124,6 +129,10 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Profile of the configuration: dev, prod, or one of a file [env: QUIPU_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+
     /// Show progress on standard error
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     progress: ProgressMode,
@@ -156,7 +165,7 @@ enum LogFormatArg {
 
 impl Globals {
     /// Reads the configuration with these options, and those of the command, on top.
-    fn load(&self, command: &Command) -> Result<Loaded, Failure> {
+    fn load(&self, command: &Command) -> Result<(Sources, Loaded), Failure> {
         let format = self.log_format.map(|format| match format {
             LogFormatArg::Text => LogFormat::Text,
             LogFormatArg::Json => LogFormat::Json,
@@ -173,6 +182,7 @@ impl Globals {
             .set("--log-level", "log.level", self.log_level.as_ref())
             .set("--log-format", "log.format", format)
             .set("--otlp-endpoint", "telemetry.otlp_endpoint", self.otlp_endpoint.as_ref())
+            .profile(self.profile.clone())
             .file(self.config.clone());
         match command {
             Command::Master(args) => args.override_config(&mut overrides),
@@ -181,14 +191,17 @@ impl Globals {
             Command::Store(command) => command.override_config(&mut overrides),
             _ => {}
         }
-        Config::load(&Surroundings::of_process(), &overrides)
-            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
+        let sources = Sources { surroundings: Surroundings::of_process(), overrides };
+        let loaded = sources.load().map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        Ok((sources, loaded))
     }
 }
 
 /// What a command is run with.
 pub(crate) struct Context {
     loaded: Loaded,
+    /// What it was loaded from.
+    sources: Sources,
     ui: Ui,
     /// What `--config` names; nodes that a command starts read it too.
     config_file: Option<PathBuf>,
@@ -238,6 +251,8 @@ enum Command {
     Node(node::NodeCommand),
     /// Show the cluster in a few lines
     Status(status::StatusArgs),
+    /// Watch nodes and jobs in the terminal
+    Top(top::TopArgs),
     /// Run a master node
     Master(master::MasterArgs),
     /// Run a worker node
@@ -273,6 +288,7 @@ impl Command {
             Self::Schedule(command) => command.run(context).await,
             Self::Node(command) => command.run(context).await,
             Self::Status(args) => args.run(context).await,
+            Self::Top(args) => args.run(context).await,
             Self::Master(args) => args.run(context).await,
             Self::Worker(args) => args.run(context).await,
             Self::Up(args) => args.run(context).await,
@@ -305,6 +321,7 @@ impl Command {
             Self::Secret(_) => "secret",
             Self::Completions(_) => "completions",
             Self::Token(_) => "token",
+            Self::Top(_) => "top",
         }
     }
 
@@ -345,7 +362,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
-    let loaded = cli.globals.load(&cli.command)?;
+    let (sources, loaded) = cli.globals.load(&cli.command)?;
     for warning in &loaded.warnings {
         ui.warn(warning);
     }
@@ -367,7 +384,7 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         command::begin(&loaded.config, &cli.command)?
     };
     let trace = span.context().unwrap_or_else(|| TraceParent::new_sampled(loaded.config.telemetry.sample_ratio));
-    let context = Context { loaded, ui, config_file: cli.globals.config.clone(), trace };
+    let context = Context { loaded, sources, ui, config_file: cli.globals.config.clone(), trace };
     let result = runtime.block_on(cli.command.run(&context));
     command::end(&mut span, &result);
     drop(span);
@@ -379,7 +396,9 @@ fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
 
 /// Logs to standard error.
 fn start_log(loaded: &Loaded, is_node: bool) -> Result<(), Failure> {
-    let chosen = loaded.sources.get("log.level").is_some_and(|source| source != "default");
+    // What goes on inside a cluster in this process is nobody's business, in whatever profile.
+    let built_in = |source: &String| source == "default" || source.starts_with("profile ");
+    let chosen = loaded.sources.get("log.level").is_some_and(|source| !built_in(source));
     let level = if chosen || is_node { &loaded.config.log.level } else { LOG_LEVEL };
     telemetry::init(loaded.config.log.format, level).map_err(|error| Failure::new(Exit::Config, error.to_string()))
 }

@@ -7,7 +7,7 @@ use crate::output::Format;
 use crate::output::progress::rate;
 use clap::{Args, Subcommand};
 use quipu_shared::ids::NodeId;
-use quipu_shared::service::{NodeState, NodeView};
+use quipu_shared::service::{BreakerState, NodeState, NodeView};
 use std::io::{self, Write};
 
 /// List and drain nodes
@@ -81,7 +81,7 @@ fn cells(node: &NodeView) -> Vec<String> {
     vec![
         node.id.to_string(),
         node.role.to_string(),
-        state_name(node.state).to_owned(),
+        standing(node).to_owned(),
         node.slots.to_string(),
         node.leased.to_string(),
         rate(node.rows_per_s),
@@ -100,6 +100,9 @@ fn show(format: Format, node: &NodeView, out: &mut dyn Write) -> io::Result<()> 
             for (name, value) in HEADER.into_iter().zip(cells(node)).chain([
                 ("shards done", node.shards_done.to_string()),
                 ("gossip", node.gossip.clone().unwrap_or_default()),
+                ("cpu", percent(node.cpu_pressure)),
+                ("memory", percent(node.memory_pressure)),
+                ("available", node.memory_available_bytes.map(bytes).unwrap_or_default()),
                 ("note", node.note.clone().unwrap_or_default()),
             ]) {
                 writeln!(out, "{name:<12} {}", sanitise(&value))?;
@@ -109,6 +112,24 @@ fn show(format: Format, node: &NodeView, out: &mut dyn Write) -> io::Result<()> 
         Format::Plain | Format::Ndjson | Format::Csv | Format::Parquet | Format::Arrow => {
             print_list(format, std::slice::from_ref(node), &HEADER, cells, out)
         }
+    }
+}
+
+/// Pressure as users read it.
+fn percent(pressure: Option<u8>) -> String {
+    pressure.map(|percent| format!("{percent} % waiting")).unwrap_or_default()
+}
+
+fn bytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// A node's state, where a worker in quarantine is told from others that are up.
+fn standing(node: &NodeView) -> &'static str {
+    match (node.state, node.breaker) {
+        (NodeState::Up, BreakerState::Open) => "quarantined",
+        (NodeState::Up, BreakerState::HalfOpen) => "on trial",
+        (state, _) => state_name(state),
     }
 }
 

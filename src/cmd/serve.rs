@@ -101,6 +101,10 @@ fn secret(config: &ClusterConfig) -> Result<ClusterSecret, Failure> {
     let read = match &config.secret_file {
         Some(path) if path == Path::new(STDIN) => ClusterSecret::parse(&stdin_until_blank_line()?, path),
         Some(path) => ClusterSecret::read(path),
+        None if config.strict => {
+            return Err(Failure::new(Exit::Config, "cluster.strict is set, and no secret is given".to_owned())
+                .hint("set cluster.secret_file (--secret-file), or choose another profile"));
+        }
         None => {
             let folder = state_folder(config)?;
             std::fs::create_dir_all(&folder)

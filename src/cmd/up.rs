@@ -138,6 +138,7 @@ impl UpArgs {
             log_level: config.log.level.clone(),
             log_format: if json { "json" } else { "text" }.to_owned(),
             config_file: context.config_file.clone(),
+            profile: context.loaded.profile.clone(),
         };
         let bind = |given: Option<SocketAddr>, port| {
             given.unwrap_or_else(|| match self.advertise {

@@ -1,6 +1,7 @@
 //! `quipu worker`: runs a worker node.
 
 use super::Context;
+use super::reload::Follower;
 use super::serve::{Lifeline, NodeParts, print_ready, shutdown};
 use crate::failure::{Exit, Failure};
 use quipu_shared::config::Overrides;
@@ -103,9 +104,13 @@ impl WorkerArgs {
             link,
             drain_patience: Duration::from_millis(config.worker.drain_ms),
             tier: config.worker.tier,
+            weight: config.worker.weight,
         })
         .await
         .map_err(|error| failed(&error))?;
+        let follower = Follower::new(Role::Worker, context.sources.clone(), context.loaded.clone());
+        // All that a worker takes on while it runs is the level of its log.
+        follower.spawn(|_| {}).map_err(|error| failed(&error))?;
         print_ready(&identity, None, None, node.gossip_addr())?;
         node.run(shutdown).await.map_err(|error| failed(&error))
     }

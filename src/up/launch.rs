@@ -27,12 +27,16 @@ pub(crate) struct Common {
     pub(crate) log_format: String,
     /// What nodes of this machine read instead of the searched configuration files.
     pub(crate) config_file: Option<PathBuf>,
+    /// Profile of the configuration of nodes of this machine.
+    pub(crate) profile: Option<String>,
 }
 
 impl Common {
     /// Further arguments of nodes of this machine: what names files of it.
     pub(crate) fn args_here(&self) -> impl Iterator<Item = OsString> {
-        self.config_file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()])
+        let file = self.config_file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
+        let profile = self.profile.iter().flat_map(|profile| ["--profile".into(), profile.into()]);
+        file.chain(profile)
     }
 }
 

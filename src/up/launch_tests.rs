@@ -11,6 +11,7 @@ fn common() -> Common {
         log_level: "info".into(),
         log_format: "text".into(),
         config_file: Some("/etc/quipu/here.toml".into()),
+        profile: Some("prod".into()),
     }
 }
 
@@ -76,6 +77,8 @@ fn masters_get_their_addresses_and_a_lifeline() {
         "/var/lib/quipu",
         "--config",
         "/etc/quipu/here.toml",
+        "--profile",
+        "prod",
     ];
     assert_eq!(args, expected);
 }

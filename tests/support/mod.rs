@@ -141,7 +141,7 @@ impl Drop for Node {
 }
 
 /// Makes a client's command of its arguments.
-type MakeClient = Box<dyn Fn(&[&str]) -> Command>;
+type MakeClient = Box<dyn Fn(&[&str]) -> Command + Send>;
 
 /// A master and its workers.
 pub struct Cluster {
@@ -198,12 +198,12 @@ impl Cluster {
     }
 
     /// A cluster that `up` keeps: `up` stands for the master.
-    pub fn around(up: Node, folder: tempfile::TempDir, client: impl Fn(&[&str]) -> Command + 'static) -> Self {
+    pub fn around(up: Node, folder: tempfile::TempDir, client: impl Fn(&[&str]) -> Command + Send + 'static) -> Self {
         Self { workers: Vec::new(), master: up, folder, client: Some(Box::new(client)) }
     }
 
     /// Lets clients reach the master by another command.
-    pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + 'static) {
+    pub fn through(&mut self, client: impl Fn(&[&str]) -> Command + Send + 'static) {
         self.client = Some(Box::new(client));
     }
 

@@ -56,7 +56,7 @@ test('a worker that is killed goes red, in words too, and its shards are retried
   await page.locator('#head .state.cancelled').waitFor();
 });
 
-test('a worker is drained: it turns amber, finishes, and is gone without being red', async () => {
+test('a worker is drained: it finishes what it has, and is gone without being red', async () => {
   const job = await cluster.submit(sampleSpec(1_000_000_000_000, { name: 'drained' }));
   await page.goto('/nodes/worker-3');
   await page.locator('#attempts .state.o-running').first().waitFor();

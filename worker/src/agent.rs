@@ -5,6 +5,7 @@
 
 use crate::core::{Effect, Event, RawOutput, Slot, WorkerCore, WorkerIdentity};
 use crate::executor::ExecutorMessage;
+use quipu_shared::host::HostLoad;
 use quipu_shared::wire::{Lease, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub struct AgentState {
     executors: Vec<Option<ActorRef<ExecutorMessage>>>,
     master: Option<SendToMaster>,
     left: watch::Sender<bool>,
+    embedded: bool,
     effects: Vec<Effect>,
 }
 
@@ -114,6 +116,7 @@ impl Actor for Agent {
             executors,
             master: None,
             left: args.left,
+            embedded: args.embedded,
             effects: Vec::new(),
         })
     }
@@ -141,7 +144,14 @@ impl Actor for Agent {
             AgentMessage::AttemptFinished { slot, lease, busy_us, result } => {
                 Event::AttemptFinished { slot, lease, busy_us, result }
             }
-            AgentMessage::ProgressDue => Event::ProgressDue,
+            AgentMessage::ProgressDue => {
+                if !state.embedded {
+                    // Of the one worker that there is in an embedded cluster, nobody needs to know.
+                    let host = HostLoad::measure();
+                    state.core.step(Instant::now(), Event::HostMeasured(host), &mut state.effects);
+                }
+                Event::ProgressDue
+            }
             AgentMessage::Drain => Event::DrainRequested,
         };
         state.core.step(Instant::now(), event, &mut state.effects);

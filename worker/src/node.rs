@@ -29,6 +29,8 @@ pub struct WorkerNodeConfig {
     pub drain_patience: Duration,
     /// Who evaluates formulas.
     pub tier: TierChoice,
+    /// Its share, where the master places by weight.
+    pub weight: u32,
 }
 
 /// Why a worker can't start or go on.
@@ -71,6 +73,7 @@ impl WorkerNode {
             slots: facts.slots,
             credits: facts.slots * CREDITS_PER_SLOT,
             zone: facts.zone.clone(),
+            weight: config.weight,
             tier: config.tier,
         };
         let node_id = identity.node_id.clone();

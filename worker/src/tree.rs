@@ -161,6 +161,7 @@ mod tests {
             slots: 1,
             credits: 2,
             zone: String::new(),
+            weight: 1,
             tier: Default::default(),
         };
         let args = WorkerTreeArgs { identity, embedded: true, before_task: Some(before_task) };

@@ -124,7 +124,7 @@ impl DispatcherState {
                     tracing::warn!(schedule_id = %schedule.id, runs, "runs of a schedule left out");
                     commands.push(Command::SkipRuns { schedule: schedule.id, up_to_ms, runs });
                 }
-                Turn::Run(due_ms) => match run(schedule, due_ms, now_ms, &self.args.opener.admission) {
+                Turn::Run(due_ms) => match run(schedule, due_ms, now_ms, &self.args.opener.admission.get()) {
                     Ok(command) => {
                         submitted += 1;
                         commands.push(command);

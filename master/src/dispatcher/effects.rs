@@ -3,15 +3,16 @@
 use super::{DispatcherMessage, DispatcherState, until};
 use crate::jobs::entry::JobEntry;
 use crate::jobs::history::Begun;
-use crate::scheduler::Effect;
+use crate::scheduler::{Effect, Millis};
 use crate::store::sequencer::unix_ms;
 use bytes::Bytes;
 use quipu_shared::detail::AttemptOutcome;
 use quipu_shared::ids::{JobId, WorkerId};
-use quipu_shared::service::{ErrorKind, JobState, ServiceError, ShardCounts};
+use quipu_shared::service::{BreakerState, ErrorKind, JobState, ServiceError, ShardCounts};
 use quipu_shared::spec::JobKind;
 use quipu_shared::wire::{CHUNK_BYTES, Lease, ShardInput, WorkerCommand};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl DispatcherState {
     pub(super) fn execute(&mut self, effect: Effect) {
@@ -46,6 +47,7 @@ impl DispatcherState {
                 tracing::warn!(worker_id = %worker, "worker does not answer, its connection is closed");
                 self.disconnect(worker);
             }
+            Effect::ShowBreaker { worker, state, open_ms } => self.show_breaker(worker, state, open_ms),
             Effect::EndJob { job, outcome } => self.end_job(job, outcome),
             Effect::ArmTimer(at) => {
                 if let Some(timer) = self.timer.take() {
@@ -55,6 +57,20 @@ impl DispatcherState {
                 self.timer = Some(timer.abort_handle());
             }
         }
+    }
+
+    /// Lets people know that a worker is in quarantine, is tried, or is out of it.
+    fn show_breaker(&mut self, worker: WorkerId, state: BreakerState, open_ms: Millis) {
+        let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) else { return };
+        let node = &hello.node_id;
+        match state {
+            BreakerState::Open => {
+                tracing::warn!(node_id = %node, open_ms, "worker quarantined: its attempts keep failing");
+            }
+            BreakerState::HalfOpen => tracing::info!(node_id = %node, "quarantined worker tried with one shard"),
+            BreakerState::Closed => tracing::info!(node_id = %node, "worker out of quarantine"),
+        }
+        self.args.nodes.breaker(node, state, open_ms);
     }
 
     /// Shows how many attempts a worker holds.
@@ -68,6 +84,7 @@ impl DispatcherState {
     /// Forgets what was known of an attempt under way.
     pub(super) fn let_go(&mut self, lease: Lease) {
         self.leased.remove(&lease);
+        self.offered.remove(&lease);
         if let Some(progress) = self.progress.get_mut(&lease.job) {
             progress.remove(&lease);
         }
@@ -98,8 +115,14 @@ impl DispatcherState {
         peer.link.send(WorkerCommand::LeaseShard { lease, first_row, rows, input, deadline_ms, trace });
         self.leased.insert(lease, (first_row, rows));
         self.attempt_begun(worker, lease, first_row, rows, speculative);
+        self.offered.insert(lease, Instant::now());
         self.show_load(worker);
-        entry.become_state(JobState::Running, None);
+        // One that goes on after a restart, or is tried again, has had its first lease before.
+        let is_first =
+            entry.become_state(JobState::Running, None) && entry.retries == 0 && entry.view().shards.done == 0;
+        if is_first {
+            self.args.metrics.job_queue.observe_time(entry.accepted_at.elapsed());
+        }
         self.show_progress(lease.job);
     }
 

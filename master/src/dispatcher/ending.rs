@@ -219,6 +219,9 @@ impl DispatcherState {
         });
         if became {
             let view = entry.view();
+            if state.is_final() {
+                self.args.metrics.job_duration.observe_time(Duration::from_millis(view.elapsed_ms));
+            }
             match &error {
                 Some(error) => {
                     tracing::warn!(job_id = %job, trace_id = entry.trace_id(), code = error.code, error = error.message, elapsed_ms = view.elapsed_ms, "job ended without its result");
@@ -252,6 +255,7 @@ impl DispatcherState {
         self.progress.remove(&job);
         self.deaths.remove(&job);
         self.leased.retain(|lease, _| lease.job != job);
+        self.offered.retain(|lease, _| lease.job != job);
         self.in_hand.retain(|lease, _| lease.job != job);
         for worker in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(worker)

@@ -112,7 +112,7 @@ impl Fetch {
 mod tests {
     use super::*;
     use quipu_shared::ids::{AttemptId, Epoch, JobId, ShardId};
-    use quipu_shared::wire::Payload;
+    use quipu_shared::wire::{EvalTier, Payload};
 
     fn lease() -> Lease {
         Lease { epoch: Epoch(1), job: JobId(1), shard: ShardId(0), attempt: AttemptId(0) }
@@ -120,7 +120,13 @@ mod tests {
 
     fn begin(fetches: &mut Fetches, bytes: &[u8]) -> Vec<u64> {
         let (len, digest) = (bytes.len() as u64, *blake3::hash(bytes).as_bytes());
-        let output = ShardOutput { rows: 1, failed: 0, errors: vec![], payload: Payload::Ready { len, digest } };
+        let output = ShardOutput {
+            tier: EvalTier::Jit,
+            rows: 1,
+            failed: 0,
+            errors: vec![],
+            payload: Payload::Ready { len, digest },
+        };
         fetches.begin(WorkerId(1), lease(), 5, output, len, digest)
     }
 

@@ -13,14 +13,18 @@ pub mod peers;
 mod recording;
 mod serving;
 pub(crate) mod spans;
+mod tunables;
+
+pub use tunables::Tunables;
 
 use crate::input::table_index::IndexProgress;
 use crate::jobs::admission::Admitted;
 use crate::jobs::entry::{JobEntry, JobTable};
 use crate::jobs::opening::JobOpener;
 use crate::jobs::results::Stored;
+use crate::metrics::DispatchMetrics;
 use crate::nodes::NodeTable;
-use crate::scheduler::{Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, SchedulerConfig};
+use crate::scheduler::{AttemptCounts, Done, Effect, Event, JobOutcome, Millis, RowRange, Scheduler, WorkerFacts};
 use crate::store::command::{Command, Outcome};
 use crate::store::record::OutputRecord;
 use crate::store::sequencer::unix_ms;
@@ -31,6 +35,7 @@ use peers::{Peers, WorkerLink};
 use quipu_shared::detail::AttemptOutcome;
 use quipu_shared::formula::FormulaLimits;
 use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobState, ServiceError};
 use quipu_shared::wire::{Hello, Lease, ShardOutput, WorkerCommand, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -50,8 +55,8 @@ const RESULT_WINDOW_SHARDS: u64 = 6;
 /// What a dispatcher starts with; shared by all its incarnations.
 #[derive(Clone)]
 pub struct DispatcherArgs {
-    /// Tunables of the scheduler.
-    pub scheduler: SchedulerConfig,
+    /// What may change while it works.
+    pub tunables: Live<Tunables>,
     /// Limits on formulas, for the workers.
     pub formula_limits: FormulaLimits,
     /// The jobs.
@@ -68,6 +73,8 @@ pub struct DispatcherArgs {
     pub catch_up_max: u32,
     /// Whether workers open a table's file themselves, by its path.
     pub shared_files: bool,
+    /// Where it counts.
+    pub metrics: DispatchMetrics,
 }
 
 impl DispatcherArgs {
@@ -93,6 +100,8 @@ pub enum DispatcherMessage {
         /// Whether there may be more.
         more: bool,
     },
+    /// The tunables are others.
+    TunablesChanged,
     /// Time to look at what is due.
     Tick,
     /// Say why a job stands where it stands.
@@ -154,6 +163,8 @@ pub struct DispatcherState {
     epoch: Epoch,
     started_at: Instant,
     scheduler: Scheduler,
+    /// Those that the scheduler knows.
+    tunables: Arc<Tunables>,
     peers: Peers,
     fetches: Fetches,
     /// Outputs that are in hand while the scheduler decides about them.
@@ -171,6 +182,10 @@ pub struct DispatcherState {
     chores: Chores,
     /// Shards that are leased: first row and number of rows by attempt.
     leased: BTreeMap<Lease, (u64, u64)>,
+    /// When leases went out of which their worker has not said that it has them.
+    offered: BTreeMap<Lease, Instant>,
+    /// Attempts as far as they are counted.
+    counted: AttemptCounts,
     /// Rows done so far of attempts that run.
     progress: BTreeMap<JobId, BTreeMap<Lease, u64>>,
     /// Why the last attempt of a job died, as its worker said.
@@ -199,6 +214,11 @@ impl DispatcherState {
             self.execute(effect);
         }
         self.effects = effects;
+        let counts = self.scheduler.attempt_counts();
+        if counts != self.counted {
+            self.args.metrics.attempts(&self.counted, &counts);
+            self.counted = counts;
+        }
     }
 
     fn schedule(&mut self, entry: &Arc<JobEntry>) {
@@ -264,7 +284,12 @@ impl DispatcherState {
         }
         match event {
             WorkerEvent::Joined(hello) => self.welcome(worker, hello),
-            WorkerEvent::ShardAccepted(lease) => self.step(Event::ShardAccepted { worker, lease }),
+            WorkerEvent::ShardAccepted(lease) => {
+                if let Some(at) = self.offered.remove(&lease) {
+                    self.args.metrics.round_trip.observe_time(at.elapsed());
+                }
+                self.step(Event::ShardAccepted { worker, lease });
+            }
             WorkerEvent::ShardRejected { lease, reason } => {
                 tracing::debug!(job_id = %lease.job, shard_id = %lease.shard, worker_id = %worker, reason, "shard rejected");
                 self.attempt_ended(&lease, AttemptOutcome::Rejected, Some(&reason));
@@ -290,6 +315,12 @@ impl DispatcherState {
                 self.attempt_ended(&lease, AttemptOutcome::Failed, Some(&reason));
                 self.deaths.insert(lease.job, reason);
                 self.step(Event::ShardFailed { worker, lease });
+            }
+            WorkerEvent::HostReported(host) => {
+                if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
+                    self.args.nodes.host(&hello.node_id, &host);
+                }
+                self.step(Event::HostReported { worker, host });
             }
             WorkerEvent::InputWanted { lease, offset } => self.read_input(worker, lease, offset),
             WorkerEvent::OutputDelivered { lease, offset, bytes } => self.fetched(worker, lease, offset, bytes),
@@ -347,12 +378,19 @@ impl DispatcherState {
         peer.hello = Some(hello.clone());
         peer.opened.clear();
         peer.draining = false;
-        let lease_ttl_ms = self.args.scheduler.lease_ttl_ms;
+        let lease_ttl_ms = self.tunables.scheduler.lease_ttl_ms;
         let store = self.args.store().id();
         peer.link.send(WorkerCommand::Welcome { epoch: self.epoch, lease_ttl_ms, store });
         self.args.nodes.joined(&hello);
         let held = if hello.store == Some(store) { hello.held } else { Vec::new() };
-        self.step(Event::WorkerJoined { worker, slots: hello.slots, credits: hello.credits, held });
+        let facts = WorkerFacts {
+            node: hello.node_id,
+            slots: hello.slots,
+            credits: hello.credits,
+            zone: hello.zone,
+            weight: hello.weight,
+        };
+        self.step(Event::WorkerJoined { worker, facts, held });
     }
 
     fn disconnect(&mut self, worker: WorkerId) {
@@ -368,6 +406,7 @@ impl DispatcherState {
             } else {
                 tracing::warn!(node_id = %hello.node_id, "worker lost, its shards run again");
                 self.args.nodes.lost(&hello.node_id);
+                self.args.metrics.workers_lost.inc();
             }
         }
         self.attempts_lost(worker);
@@ -418,7 +457,8 @@ impl Actor for Dispatcher {
         let began = args.store().decide(vec![Command::BeginLeader]).await?;
         let [Outcome::Leading(epoch)] = began[..] else { return Err("the store did not let this master lead".into()) };
         let mut state = DispatcherState {
-            scheduler: Scheduler::new(epoch, args.scheduler.clone()),
+            scheduler: Scheduler::new(epoch, args.tunables.get().scheduler.clone()),
+            tunables: Arc::default(),
             args,
             myself,
             epoch,
@@ -433,6 +473,8 @@ impl Actor for Dispatcher {
             opening: BTreeMap::new(),
             chores: Chores::default(),
             leased: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            counted: AttemptCounts::default(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
             spans: JobSpans::default(),
@@ -440,6 +482,8 @@ impl Actor for Dispatcher {
             effects: Vec::new(),
             cancelled_as: AttemptOutcome::Stopped,
         };
+        state.args.metrics.starts.inc();
+        state.follow_tunables();
         state.take_over()?;
         Ok(state)
     }
@@ -459,6 +503,7 @@ impl Actor for Dispatcher {
             DispatcherMessage::Recorded(shard, outcome) => state.recorded(*shard, outcome),
             DispatcherMessage::Concluded(job, outcome) => state.concluded(job, outcome),
             DispatcherMessage::ChoresDone { forgotten, more } => state.chores_done(&forgotten, more),
+            DispatcherMessage::TunablesChanged => state.follow_tunables(),
             DispatcherMessage::Tick => state.do_chores(),
             DispatcherMessage::Explain(job, reply) => {
                 // A caller that is gone has no use for the answer.

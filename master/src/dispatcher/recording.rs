@@ -151,6 +151,7 @@ impl DispatcherState {
     /// The output is in hand: the scheduler decides whether it counts.
     fn have(&mut self, worker: WorkerId, lease: Lease, busy_us: u64, in_hand: InHand) {
         let failed_row = in_hand.output.errors.first().map(|error| error.row);
+        self.args.metrics.executed(&in_hand.output, busy_us);
         if let Some(hello) = self.peers.get_mut(worker).and_then(|peer| peer.hello.as_ref()) {
             self.args.nodes.completed(&hello.node_id, in_hand.output.rows, busy_us);
         }
@@ -247,6 +248,9 @@ impl DispatcherState {
         let job = done.lease.job;
         let Some(entry) = self.args.jobs.get(job) else { return };
         let output = &done.output;
+        self.args.metrics.shards_completed.inc();
+        self.args.metrics.rows.inc_by(done.rows);
+        self.args.metrics.rows_failed.inc_by(output.failed);
         let merged = {
             let mut recorded = entry.recorded();
             let progress = &mut recorded.progress;

@@ -29,7 +29,7 @@ pub(super) async fn submit(
 ) -> Result<Response, Refusal> {
     require_media_type(&headers, NDJSON_MEDIA_TYPE, "not_ndjson")?;
     let body = read_body(&api, &headers, body).await?;
-    let max = api.limits.batch_jobs_max;
+    let max = api.live.get().batch_jobs_max;
     let count = lines(&body).count();
     if count > max {
         let message = format!("the batch has {count} jobs, more than {max} (limits.batch_jobs_max); split it");

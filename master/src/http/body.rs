@@ -32,7 +32,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// The whole body, if it is within the limit.
 pub(super) async fn read_body(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
-    read_body_within(api, headers, body, api.limits.request_bytes_max).await
+    read_body_within(api, headers, body, api.live.get().request_bytes_max).await
 }
 
 /// The whole body, if it has at most so many bytes: one that says that it is larger is not read at all.

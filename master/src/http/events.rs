@@ -46,7 +46,7 @@ pub(super) async fn events(State(api): ApiState, Extension(caller): Extension<Ca
 /// A place among those who watch, or the answer that there is none.
 pub(crate) fn watcher_place(watchers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Response> {
     watchers.clone().try_acquire_owned().map_err(|_| {
-        let message = "too many watch already (HttpLimits::watchers_max)";
+        let message = "as many watch already as may; close a page of the dashboard";
         Refusal::new(ErrorKind::Busy, "too_many_watchers", message).retry_after_s(BUSY_RETRY_AFTER_S).into_response()
     })
 }

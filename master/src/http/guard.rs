@@ -230,7 +230,7 @@ fn check_role(caller: &Caller, role: AccessRole) -> Result<(), Refusal> {
 }
 
 fn take_place(api: &Api, peer: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
-    let max = api.limits.requests_per_client_max;
+    let max = api.live.get().requests_per_client_max;
     let client = match peer.map(|peer| api.clients.enter(peer, max)) {
         Some(None) => {
             let message =

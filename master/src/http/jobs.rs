@@ -12,12 +12,15 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use quipu_shared::access::Caller;
 use quipu_shared::api::{
-    Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, TRACEPARENT_HEADER,
-    check_idempotency_key, is_traceparent,
+    BATCH_PATH, Explanation, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, JobPage, NODES_PATH, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX,
+    SCHEDULES_PATH, TRACEPARENT_HEADER, check_idempotency_key, is_traceparent,
 };
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, JobQuery, JobState, SubmitRequest};
 use quipu_shared::spec::JobSpec;
+
+/// Methods of one job or schedule.
+pub(super) const OF_ONE: &str = "GET, HEAD, DELETE";
 
 pub(super) async fn submit(
     State(api): ApiState,
@@ -175,7 +178,7 @@ pub(super) async fn act(
         }
         None => {
             let message = format!("a job takes GET and DELETE; to cancel it, POST to {JOBS_PATH}/{segment}:cancel");
-            Ok(not_allowed("GET, DELETE", message))
+            Ok(not_allowed(OF_ONE, message))
         }
     }
 }
@@ -206,6 +209,19 @@ pub(super) async fn explain(
 
 pub(super) fn action_takes_post(segment: &str) -> Response {
     not_allowed("POST", format!("{segment:?} is an action; it takes POST"))
+}
+
+/// What is allowed on a path whose last segment is an id, or an action: the router knows both by one route, and so of no
+/// difference between them. Of every other path it knows it itself.
+pub(super) fn allowed(path: &str) -> Option<[(header::HeaderName, HeaderValue); 1]> {
+    let (parent, id) = path.rsplit_once('/')?;
+    let methods = match parent {
+        _ if path == BATCH_PATH => return None,
+        JOBS_PATH | SCHEDULES_PATH | NODES_PATH if id.contains(':') => "POST",
+        JOBS_PATH | SCHEDULES_PATH => OF_ONE,
+        _ => return None,
+    };
+    Some([(header::ALLOW, HeaderValue::from_static(methods))])
 }
 
 /// 405, with what would be allowed.

@@ -13,6 +13,7 @@ mod callers;
 mod cluster;
 mod compress;
 mod conn;
+mod debug;
 pub(crate) mod detail;
 mod eval;
 pub(crate) mod events;
@@ -20,6 +21,7 @@ pub mod grpc;
 mod guard;
 mod h2;
 mod jobs;
+mod metrics;
 mod openapi;
 mod policy;
 mod refusal;
@@ -39,18 +41,22 @@ use crate::access::audit::AuditLog;
 use crate::access::sessions::Sessions;
 use crate::access::tokens::TokenTable;
 use crate::eval::{EvalConfig, EvalEngine};
+use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use crate::pulse::Pulse;
 use crate::ui::{self, Ui};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH, IDEMPOTENCY_KEY_HEADER,
-    JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, NODES_PATH, READY_PATH, SCHEDULES_PATH, TOKENS_PATH, TRACEPARENT_HEADER,
-    UPLOADS_PATH, VERSION_PATH,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH,
+    HEAP_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
+    SCHEDULES_PATH, THREADS_PATH, TOKENS_PATH, TRACEPARENT_HEADER, UPLOADS_PATH, VERSION_PATH,
 };
+use quipu_shared::live::Live;
 use quipu_shared::service::{ErrorKind, JobService};
 use refusal::Refusal;
 use routes::Routes;
@@ -91,6 +97,10 @@ pub struct HttpConfig {
     pub eval: Arc<EvalEngine>,
     /// What one client may cost.
     pub limits: HttpLimits,
+    /// What `/metrics` gives, and where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// The same, for those that may change while it serves (`LIVE_KEYS` of the configuration); without it, none does.
+    pub live: Option<Live<HttpLimits>>,
 }
 
 impl HttpConfig {
@@ -107,6 +117,8 @@ impl HttpConfig {
             cors_origins: Vec::new(),
             eval: EvalEngine::new(EvalConfig::default()),
             limits: HttpLimits::default(),
+            metrics: Arc::default(),
+            live: None,
         }
     }
 }
@@ -205,7 +217,12 @@ struct Api {
     allowed_hosts: Vec<String>,
     cors_origins: Vec<String>,
     eval: Arc<EvalEngine>,
+    /// As they were at the start.
     limits: HttpLimits,
+    metrics: Arc<Metrics>,
+    profiler: Profiler,
+    /// As they are now: for those that may change meanwhile.
+    live: Live<HttpLimits>,
     in_flight: Semaphore,
     clients: guard::Clients,
     streams: Arc<Semaphore>,
@@ -260,6 +277,10 @@ fn routes() -> Routes {
         .route(&format!("{TOKENS_PATH}/{{token}}"), delete(tokens::revoke))
         .route(LOGIN_PATH, get(sessions::form).post(sessions::log_in))
         .route(LOGOUT_PATH, post(sessions::log_out))
+        .route(METRICS_PATH, get(metrics::scrape))
+        .route(CPU_PROFILE_PATH, get(debug::cpu_profile))
+        .route(HEAP_PATH, get(debug::heap))
+        .route(THREADS_PATH, get(debug::threads))
         .route(VERSION_PATH, get(cluster::version))
         .route(HEALTH_PATH, get(cluster::health))
         .route(READY_PATH, get(cluster::ready))
@@ -273,21 +294,18 @@ fn router(api: Arc<Api>) -> Router {
         .merge(ui::routes(api.ui()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(compress::layer())
         .with_state(api.clone())
         .merge(grpc::router(&api))
         .layer(middleware::from_fn(trace::trace))
-        .layer(compress::layer())
-        .layer(middleware::from_fn_with_state(api.clone(), guard::guard));
-    let router = match cors(&api.cors_origins) {
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard))
+        // Outermost, so that what the guard refuses is counted too.
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::measure))
+        .layer(middleware::from_fn_with_state(api.clone(), grpc::speak));
+    match cors(&api.cors_origins) {
         Some(layer) => router.layer(layer),
         None => router,
-    };
-    router.layer(middleware::from_fn_with_state(api, grpc::speak))
-}
-
-/// Whether a path is asked by machines all the time, and tells nobody anything of one request.
-fn is_probe(path: &str) -> bool {
-    matches!(path, HEALTH_PATH | READY_PATH | grpc::HEALTH_CHECK_PATH)
+    }
 }
 
 /// Tells browsers which pages of other origins may ask; without any, nothing at all. Cookies are never theirs to send.
@@ -306,11 +324,17 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     )
 }
 
+/// Whether a path is asked by machines all the time, and tells nobody anything of one request.
+fn is_probe(path: &str) -> bool {
+    matches!(path, HEALTH_PATH | READY_PATH | grpc::HEALTH_CHECK_PATH)
+}
+
 async fn no_such_route(uri: axum::http::Uri) -> Refusal {
     Refusal::new(ErrorKind::NotFound, "no_such_route", format!("there is nothing at {:?}", uri.path()))
 }
 
-async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Refusal {
+async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     let message = format!("{:?} does not take {method}; the header Allow names what it takes", uri.path());
-    Refusal::new(ErrorKind::Usage, "method_not_allowed", message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+    let refusal = Refusal::new(ErrorKind::Usage, "method_not_allowed", message);
+    (jobs::allowed(uri.path()), refusal.with_status(StatusCode::METHOD_NOT_ALLOWED)).into_response()
 }

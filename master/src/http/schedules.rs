@@ -1,7 +1,7 @@
 //! Recurring jobs: add, list, show, pause, resume, remove.
 
 use super::body::{parse_json, read_body, require_json};
-use super::jobs::{JobPath, action_takes_post, bad_path, idempotency_key, location, not_allowed, number};
+use super::jobs::{JobPath, OF_ONE, action_takes_post, bad_path, idempotency_key, location, not_allowed, number};
 use super::refusal::Refusal;
 use super::{Api, ApiState, callers};
 use axum::body::Body;
@@ -81,7 +81,7 @@ pub(super) async fn act(
         None => {
             let message =
                 format!("a schedule takes GET and DELETE; to pause it, POST to {SCHEDULES_PATH}/{segment}:pause");
-            return Ok(not_allowed("GET, DELETE", message));
+            return Ok(not_allowed(OF_ONE, message));
         }
     };
     Ok(changed.into_response())

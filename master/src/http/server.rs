@@ -4,6 +4,8 @@ use super::conn::{Patient, Rewound};
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
 use super::{Api, HttpConfig, HttpLimits, h2, router};
 use crate::access::sessions::Sessions;
+use crate::metrics::{EvalCollector, Metrics, StreamsCollector};
+use crate::profile::Profiler;
 use crate::pulse::Pulse;
 use axum::Router;
 use bytes::BytesMut;
@@ -13,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use quipu_shared::live::Live;
 use quipu_shared::service::JobService;
 use std::future::Future;
 use std::io;
@@ -71,7 +74,20 @@ pub async fn serve(
     service: Arc<dyn JobService>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, JoinHandle<()>), HttpError> {
-    let HttpConfig { bind, tls, tokens, token_table, audit, ready, allowed_hosts, cors_origins, eval, limits } = config;
+    let HttpConfig {
+        bind,
+        tls,
+        tokens,
+        token_table,
+        audit,
+        ready,
+        allowed_hosts,
+        cors_origins,
+        eval,
+        limits,
+        metrics,
+        live,
+    } = config;
     if tls.is_none() && !bind.ip().to_canonical().is_loopback() {
         return Err(HttpError::PlainBeyondLoopback(bind));
     }
@@ -107,9 +123,17 @@ pub async fn serve(
         watchers: Arc::new(Semaphore::new(limits.watchers_max)),
         pulse,
         stop: stop.clone(),
+        live: live.unwrap_or_else(|| Live::new(limits.clone())),
         limits: limits.clone(),
+        profiler: Profiler::default(),
+        metrics: metrics.clone(),
     });
-    let door = Door { router: router(api), acceptor, limits, stop };
+    metrics.add(EvalCollector { engine: Arc::downgrade(&api.eval) });
+    metrics.add(StreamsCollector {
+        streams: (Arc::clone(&api.streams), limits.streams_max),
+        watchers: (Arc::clone(&api.watchers), limits.watchers_max),
+    });
+    let door = Door { router: router(api), acceptor, limits, stop, metrics };
     Ok((address, tokio::spawn(accept(listener, door, shutdown))))
 }
 
@@ -127,6 +151,7 @@ struct Door {
     acceptor: Option<TlsAcceptor>,
     limits: HttpLimits,
     stop: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output = ()>) {
@@ -159,8 +184,9 @@ async fn accept(listener: TcpListener, door: Door, shutdown: impl Future<Output 
                     (Crowded(true), Ok(free)) => (Ok(free), Crowded(false)),
                     _ => (seat, crowded),
                 };
+                let open = door.metrics.http.connection();
                 connections.spawn(async move {
-                    let _seat = seat;
+                    let _seat = (seat, open);
                     serve_connection(stream, PeerIp(peer.ip()), crowded, door).await;
                 });
             }

@@ -6,6 +6,7 @@ use super::guard::{BUSY_RETRY_AFTER_S, single};
 use super::jobs::{JobPath, ListQuery, bad_path, bad_query, parse_job};
 use super::refusal::Refusal;
 use super::{Api, ApiState, callers};
+use crate::metrics::Open;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Version, header};
@@ -20,8 +21,13 @@ use quipu_shared::api::result_media_type;
 use quipu_shared::service::{ErrorKind, JobView, Upload};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+
+/// How long to wait for the first results that must be there, so that trouble with them is answered and does not break the
+/// stream.
+const FIRST_PIECE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Marks the id of the last event, so that an `EventSource`, which always reconnects, can be told to stop.
 const FINAL_EVENT_SUFFIX: &str = "-final";
@@ -48,6 +54,7 @@ pub(super) async fn events(
         seen: last.parse().unwrap_or(0),
         ended: false,
         _place: place,
+        _open: api.metrics.http.event_stream(),
     };
     let events = stream::unfold(watching, |mut watching| async {
         let event = watching.next().await?;
@@ -62,6 +69,7 @@ struct Watching {
     seen: u64,
     ended: bool,
     _place: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Watching {
@@ -98,17 +106,23 @@ pub(super) async fn results(
         let refusal = Refusal::new(ErrorKind::Usage, "http_version", message);
         return Err(refusal.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
     }
-    let media_type = result_media_type(callers::visible(&api, &caller, job).await?.format);
+    let view = callers::visible(&api, &caller, job).await?;
+    let media_type = result_media_type(view.format);
     if !accepts(&headers, media_type) {
         let message =
             format!("the results of job {job} are {media_type}, as its spec says, and Accept has no place for that");
         let refusal = Refusal::new(ErrorKind::Usage, "not_acceptable", message);
         return Err(refusal.with_status(StatusCode::NOT_ACCEPTABLE));
     }
-    let place = stream_place(&api)?;
+    let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
-    let first = match rows.next().now_or_never() {
+    let first = if offset > 0 || view.state.is_final() {
+        timeout(FIRST_PIECE_PATIENCE, rows.next()).await.ok()
+    } else {
+        rows.next().now_or_never()
+    };
+    let first = match first {
         Some(Some(Err(error))) => return Err(error.into()),
         Some(first) => first,
         None => None,
@@ -116,7 +130,9 @@ pub(super) async fn results(
     let rows = stream::iter(first).chain(rows).then(move |piece| async move {
         if let Err(error) = &piece {
             tracing::debug!(job_id = %job, code = error.code, %error, "results broken off");
-            // An error drops what the connection has not sent yet; while the body is pending, it sends.
+            // An error drops what the connection has not sent yet; while the body is pending, it sends. Where a compressor
+            // stands between, the first wait is for what it still holds.
+            tokio::task::yield_now().await;
             tokio::task::yield_now().await;
         }
         piece

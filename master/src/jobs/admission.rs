@@ -234,6 +234,8 @@ impl Admission {
             deadline_at: None,
             up_to_row: u64::MAX,
             priority: spec.queue.priority,
+            affinity: affinity(&spec.kind),
+            group: Some(spec.queue.namespace.to_string().into()),
         };
         let header = if reducers.is_some() { Vec::new() } else { shape.header };
         Ok(Admitted {
@@ -462,6 +464,22 @@ impl Shape {
             row_bytes: 2 * RESULT_BYTES_GUESS,
         }
     }
+}
+
+/// Equal for jobs of the same formula, whatever its rows.
+fn affinity(kind: &JobKind) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    match kind {
+        JobKind::Eval { formulas } => formulas.iter().for_each(|formula| {
+            hasher.update(formula.as_bytes());
+        }),
+        JobKind::Map { formula, .. } | JobKind::Sweep { formula, .. } | JobKind::Sample { formula, .. } => {
+            hasher.update(formula.as_bytes());
+        }
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// A formula's error as clients see it.

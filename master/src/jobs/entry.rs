@@ -10,6 +10,7 @@ use crate::jobs::results::ResultLog;
 use crate::jobs::view::view_of;
 use crate::store::record::{JobRecord, Progress};
 use crate::store::sequencer::unix_ms;
+use quipu_shared::access::Namespace;
 use quipu_shared::ids::JobId;
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{JobState, JobView, ServiceError};
@@ -126,6 +127,17 @@ impl JobEntry {
     }
 }
 
+/// What is under way, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Jobs of which something was leased, by namespace.
+    pub jobs: BTreeMap<Namespace, u64>,
+    /// Shards that were cut and wait for another attempt.
+    pub shards_queued: u64,
+    /// Shards that are leased.
+    pub shards_leased: u64,
+}
+
 /// What the master has in memory of its jobs: those that it serves in full, and all of them in a few words.
 pub struct JobTable {
     inner: Mutex<Inner>,
@@ -237,6 +249,23 @@ impl JobTable {
     /// Jobs that are served and have not ended.
     pub fn active(&self) -> Vec<Arc<JobEntry>> {
         self.lock().entries.values().filter(|entry| !entry.view.borrow().state.is_final()).cloned().collect()
+    }
+
+    /// Jobs that are served and run, and the shards of those that are served, without their copies.
+    pub fn running(&self) -> Running {
+        let mut running = Running::default();
+        for entry in self.lock().entries.values() {
+            let view = entry.view.borrow();
+            if view.state.is_final() {
+                continue;
+            }
+            if view.state == JobState::Running {
+                *running.jobs.entry(view.namespace.clone()).or_default() += 1;
+            }
+            running.shards_queued += view.shards.queued;
+            running.shards_leased += view.shards.leased;
+        }
+        running
     }
 
     /// Rings when something happens to a job.

@@ -33,6 +33,34 @@ pub struct Usage {
     pub pending_bytes: u64,
 }
 
+/// Jobs in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// By durable state, in the order of [`JobState::ALL`].
+    pub states: [u64; JobState::ALL.len()],
+    /// Jobs that were submitted since counting began.
+    pub submitted: u64,
+    /// Jobs that have ended since, by state in the same order.
+    pub ended: [u64; JobState::ALL.len()],
+}
+
+impl JobCounts {
+    /// A job is in a state now, and was in another one (or is new).
+    fn note(&mut self, before: Option<JobState>, now: JobState) {
+        self.states[now as usize] += 1;
+        self.submitted += u64::from(before.is_none());
+        self.ended[now as usize] += u64::from(now.is_final() && before.is_none_or(|before| !before.is_final()));
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.submitted += other.submitted;
+        for (own, others) in [(&mut self.states, &other.states), (&mut self.ended, &other.ended)] {
+            own.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+        }
+    }
+}
+
 /// Every job in a few words, in the orders in which they are needed.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -57,6 +85,8 @@ pub struct Index {
     upload_uses: BTreeMap<Arc<str>, usize>,
     /// How long an ended job is kept unless it says so itself.
     retention_ms: u64,
+    /// In the order of [`Self::namespaces`].
+    counts: Vec<JobCounts>,
 }
 
 impl Index {
@@ -67,8 +97,12 @@ impl Index {
 
     /// Takes in what became of a job; `None` if it is gone.
     pub fn note(&mut self, job: JobId, record: Option<&JobRecord>) {
-        if let Some(old) = self.jobs.remove(&job) {
+        let before = self.jobs.remove(&job);
+        if let Some(old) = before {
             self.take_out(job, old);
+        }
+        if let Some(old) = before {
+            self.counts[old.namespace as usize].states[old.state as usize] -= 1;
         }
         let Some(record) = record else {
             if let Some(upload) = self.uploads.remove(&job)
@@ -98,7 +132,20 @@ impl Index {
             spec_bytes: u32::try_from(record.fixed.spec_bytes).unwrap_or(u32::MAX),
             namespace: self.place_of(&record.fixed.namespace),
         };
+        self.counts[slim.namespace as usize].note(before.map(|slim| slim.state), slim.state);
         self.put_in(job, slim);
+    }
+
+    /// The jobs in numbers, by namespace.
+    pub fn counts(&self) -> impl Iterator<Item = (&Namespace, &JobCounts)> {
+        self.namespaces.iter().map(|(namespace, _)| namespace).zip(&self.counts)
+    }
+
+    /// Begins to count submissions and ends: what was found in the store is none.
+    pub fn begin_counting(&mut self) {
+        for counts in &mut self.counts {
+            (counts.submitted, counts.ended) = (0, Default::default());
+        }
     }
 
     /// Admission keeps their number small.
@@ -108,6 +155,7 @@ impl Index {
         }
         let place = self.namespaces.len() as u32;
         self.namespaces.push((namespace.clone(), Usage::default()));
+        self.counts.push(JobCounts::default());
         self.namespace_places.insert(namespace.clone(), place);
         place
     }
@@ -349,6 +397,23 @@ mod tests {
         assert_eq!(index.outdated(0, 0, 9), [JobId(1)], "over the number");
         index.note(JobId(1), None);
         assert_eq!((index.pending_count(), index.pending_bytes(), index.next_due_ms()), (0, 0, None));
+    }
+
+    #[test]
+    fn jobs_are_counted_by_state_and_ends_once() {
+        let mut index = index(&[(1, 0), (2, 0)]);
+        index.note(JobId(3), Some(&record(JobState::Failed, 0)));
+        index.begin_counting();
+        let counts = |index: &Index| index.counts().next().map(|(_, counts)| *counts).expect("one namespace");
+        let state = |index: &Index, state: JobState| counts(index).states[state as usize];
+        assert_eq!((state(&index, JobState::Queued), state(&index, JobState::Failed)), (2, 1));
+        index.note(JobId(1), Some(&record(JobState::Succeeded, 0)));
+        index.note(JobId(1), Some(&record(JobState::Succeeded, 0)));
+        index.note(JobId(4), Some(&record(JobState::Scheduled, 0)));
+        index.note(JobId(3), None);
+        let JobCounts { states, submitted, ended } = counts(&index);
+        assert_eq!(states, [1, 0, 1, 0, 1, 0, 0], "{:?}", JobState::ALL);
+        assert_eq!((submitted, ended), (1, [0, 0, 0, 0, 1, 0, 0]));
     }
 
     #[test]

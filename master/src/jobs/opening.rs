@@ -12,6 +12,7 @@ use crate::store::sequencer::unix_ms;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use quipu_shared::ids::JobId;
+use quipu_shared::live::Live;
 use quipu_shared::reduce::ReducerSet;
 use quipu_shared::service::{ErrorKind, ServiceError};
 use quipu_shared::spec::{JobKind, JobSpec, TableInput};
@@ -39,7 +40,7 @@ pub struct JobOpener {
     /// The job log.
     pub store: Arc<Store>,
     /// What is admitted.
-    pub admission: Arc<Admission>,
+    pub admission: Live<Admission>,
     /// Where uploads are kept; an embedded master takes none.
     pub uploads: Option<Arc<Uploads>>,
     /// Where results wait.
@@ -60,7 +61,7 @@ impl JobOpener {
         let record = self.store.job(job).map_err(store_error)?.ok_or_else(|| gone(job))?;
         let admitted = match admitted {
             Some(admitted) => admitted,
-            None => self.admission.admit(&self.spec(job)?)?,
+            None => self.admission.get().admit(&self.spec(job)?)?,
         };
         let recorded = self.recorded(job, &admitted)?;
         let index = match &admitted.spec.kind {

@@ -1,5 +1,7 @@
 //! Who gets what: fresh and requeued shards, shards in quarantine, speculative attempts.
 
+use super::breaker::Standing;
+use super::placement::stride;
 use super::types::{Effect, Millis};
 use super::worker::Worker;
 use super::{Attempt, Scheduler, TimerKey};
@@ -15,7 +17,7 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
         self.lease_quarantined(effects);
         let mut served = self.ready_priority();
-        while let Some(&(_, worker)) = self.free.first()
+        while !self.free.is_empty()
             && let Some(&((priority, _), job)) = self.ready.first()
         {
             if served != Some(priority) {
@@ -24,9 +26,11 @@ impl Scheduler {
                 self.lease_quarantined(effects);
                 continue;
             }
+            let Some(worker) = self.place(job) else { break };
             let rate = self.workers.get(&worker).and_then(|state| state.rates.get(&job));
             let Some(state) = self.jobs.get_mut(&job) else { break };
-            let Some(first_row) = state.next_shard(&self.config, rate, self.slots) else { break };
+            let rows_max = self.groups.shard_rows_max(state.group);
+            let Some(first_row) = state.next_shard(&self.config, rate, self.slots, rows_max) else { break };
             self.lease(worker, job, first_row, effects);
         }
         if served != self.ready_priority() {
@@ -43,20 +47,17 @@ impl Scheduler {
     /// A shard that died repeatedly runs alone on its worker, and other shards make room for it.
     fn lease_quarantined(&mut self, effects: &mut Vec<Effect>) {
         while let Some((job, first_row)) = self.next_quarantined() {
-            let idle = |worker: &Worker| worker.is_willing() && worker.held.is_empty();
-            let found = match self.reserved {
-                Some(reserved) => self.workers.get(&reserved).is_some_and(idle).then_some(reserved),
-                None => self.free.first().filter(|&&(load, _)| load == 0).map(|&(_, worker)| worker),
-            };
-            let Some(worker) = found else {
-                self.reserve_worker();
-                if self.reserved.and_then(|worker| self.workers.get(&worker)).is_some_and(idle) {
-                    // The one that was reserved is out of favour, and this one is empty already.
-                    continue;
-                }
+            let idle = |worker: &Worker| worker.held.is_empty();
+            let Some(worker) = self.worker_for_quarantined(job, first_row) else {
+                // Whoever could show whether the shard is to blame will be there soon.
+                self.release_reserved();
                 return;
             };
-            self.reserved = None;
+            if !self.workers.get(&worker).is_some_and(idle) {
+                self.reserve_worker(worker);
+                return;
+            }
+            self.release_reserved();
             if let Some(state) = self.jobs.get_mut(&job) {
                 state.quarantined.remove(&first_row);
                 if state.quarantined.is_empty() {
@@ -69,6 +70,10 @@ impl Scheduler {
             }
             self.refresh_worker(worker);
         }
+        self.release_reserved();
+    }
+
+    fn release_reserved(&mut self) {
         if let Some(worker) = self.reserved.take() {
             self.refresh_worker(worker);
         }
@@ -81,23 +86,34 @@ impl Scheduler {
             self.quarantines.iter().take_while(|(priority, _)| served.is_none_or(|served| *priority <= served));
         in_turn.into_iter().find_map(|&(_, job)| {
             let state = self.jobs.get(&job)?;
-            state.quarantined.first().copied().filter(|&row| state.is_open(row)).map(|row| (job, row))
+            let first = state.quarantined.first().copied().filter(|_| !self.groups.waits(state.group));
+            first.filter(|&row| state.is_open(row)).map(|row| (job, row))
         })
     }
 
-    /// Keeps the worker that is the least loaded free of new shards until it is empty.
-    fn reserve_worker(&mut self) {
-        if self.reserved.and_then(|worker| self.workers.get(&worker)).is_some_and(Worker::is_willing) {
-            return;
-        }
-        let stale = self.reserved.take();
-        self.reserved = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.is_willing())
-            .min_by_key(|(id, worker)| (worker.load_permille(), **id))
-            .map(|(&id, _)| id);
-        for worker in stale.into_iter().chain(self.reserved) {
+    /// Who is to have a shard in quarantine, once it is empty; none where that will be somebody who must not be given
+    /// anything just now. First of all it is one on which the shard has not failed, so that the blame is certain
+    /// afterwards; then one that is itself beyond doubt; then one that is empty already, or is reserved.
+    fn worker_for_quarantined(&self, job: JobId, first_row: u64) -> Option<WorkerId> {
+        let shard = self.jobs.get(&job).and_then(|state| state.shards.get(&first_row));
+        let failures = |worker: &Worker| {
+            shard.map_or(0, |shard| shard.failures.iter().filter(|failure| failure.node == worker.node).count())
+        };
+        let fresh_may_come = || self.workers.values().any(|worker| self.is_eligible(worker) && failures(worker) == 0);
+        let rank = |(&id, worker): (&WorkerId, &Worker)| {
+            let is_reserved = self.reserved == Some(id);
+            let load = worker.load_permille();
+            (failures(worker), !worker.breaker.is_closed(), load != 0, !is_reserved, load, id)
+        };
+        let willing = self.workers.iter().filter(|(_, worker)| self.is_willing(worker));
+        let (failed, .., worker) = willing.map(rank).min()?;
+        (failed == 0 || !fresh_may_come()).then_some(worker)
+    }
+
+    /// Keeps a worker free of new shards until it is empty.
+    fn reserve_worker(&mut self, worker: WorkerId) {
+        let before = self.reserved.replace(worker);
+        for worker in before.into_iter().chain([worker]) {
             self.refresh_worker(worker);
         }
     }
@@ -109,9 +125,12 @@ impl Scheduler {
             && let Some((_, job, first_row)) = self.stragglers.pop_due(self.now)
         {
             // Either branch below enters it again if it is to be looked at again, so that the loop ends.
-            let running_on = self
-                .jobs
-                .get(&job)
+            let state = self.jobs.get(&job);
+            if state.is_some_and(|state| self.groups.waits(state.group)) {
+                self.watch_straggler(job, first_row);
+                continue;
+            }
+            let running_on = state
                 .and_then(|state| state.shards.get(&first_row))
                 .and_then(|shard| shard.live.first())
                 .and_then(|attempt| self.attempts.get(attempt))
@@ -155,13 +174,19 @@ impl Scheduler {
         let Some(state) = self.jobs.get_mut(&job) else { return id };
         let Some(shard) = state.shards.get_mut(&first_row) else { return id };
         let speculative = !shard.live.is_empty();
-        state.retried += u64::from(!shard.issued.is_empty());
+        let retried = !shard.issued.is_empty();
+        state.retried += u64::from(retried);
         state.speculative += u64::from(speculative);
+        self.counts.granted += 1;
+        self.counts.adopted += u64::from(held.is_some());
+        self.counts.retried += u64::from(retried);
+        self.counts.speculative += u64::from(speculative);
         state.leased += 1;
         shard.issued.push(id);
         shard.live.push(id);
         let lease = Lease { epoch: self.epoch, job, shard: shard.id, attempt: id };
         let rows = shard.rows;
+        let (group, is_adopted) = (state.group, held.is_some());
         effects.push(match held {
             Some(held) => Effect::AdoptShard { worker, held, lease, first_row, rows },
             None => Effect::LeaseShard { worker, lease, first_row, rows, speculative },
@@ -171,8 +196,10 @@ impl Scheduler {
         let attempt = Attempt {
             lease,
             worker,
+            node: self.workers.get(&worker).map_or(0, |state| state.node),
             first_row,
             speculative,
+            is_adopted,
             granted_at: self.now,
             renewed_at: self.now,
             accepted: false,
@@ -183,6 +210,15 @@ impl Scheduler {
         self.attempts.insert(id, attempt);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.held.insert(id);
+            state.turn = id.0;
+            let pass = state.pass.max(self.pass);
+            (self.pass, state.pass) = (pass, pass + stride(state.facts.weight));
+            if let Standing::HalfOpen { probe } = &mut state.breaker.standing {
+                probe.get_or_insert(id);
+            }
+        }
+        if !is_adopted {
+            self.charge(group, rows);
         }
         self.watch_straggler(job, first_row);
         self.refresh_worker(worker);
@@ -213,25 +249,12 @@ impl Scheduler {
         }
     }
 
-    /// Keeps the set of workers with room true.
-    pub(super) fn refresh_worker(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let has_room = worker.held.len() < worker.credits as usize;
-        let is_free = has_room && worker.is_willing() && self.reserved != Some(id);
-        let key = is_free.then(|| worker.load_permille());
-        if key != worker.free_key {
-            if let Some(old) = std::mem::replace(&mut worker.free_key, key) {
-                self.free.remove(&(old, id));
-            }
-            self.free.extend(key.map(|key| (key, id)));
-        }
-    }
-
     /// Keeps the sets of jobs with something to lease true.
     pub(super) fn refresh_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let priority = Reverse(job.plan.priority);
-        let key = job.is_ready().then_some((priority, job.leased));
+        let is_ready = job.is_ready() && !self.groups.waits(job.group);
+        let key = is_ready.then_some((priority, job.leased));
         if key != job.ready_key {
             if let Some(old) = std::mem::replace(&mut job.ready_key, key) {
                 self.ready.remove(&(old, id));

@@ -1,5 +1,7 @@
 //! A job's rows: which are cut into shards, which wait, which are done.
 
+use super::breaker::{Failure, Proof};
+use super::groups::GroupKey;
 use super::types::{Done, JobOutcome, JobPlan, Millis, SchedulerConfig};
 use super::worker::{Rate, shard_rows};
 use quipu_shared::ids::{AttemptId, ShardId};
@@ -25,12 +27,15 @@ pub(super) struct Shard {
     pub straggler_at: Option<Millis>,
     /// Until when it is not leased again after a failure; its timer is set.
     pub paused_until: Option<Millis>,
+    /// Its attempts that failed.
+    pub failures: Vec<Failure>,
 }
 
 impl Shard {
     fn new(id: ShardId, first_row: u64, rows: u64) -> Self {
         let (issued, live) = (Vec::new(), Vec::new());
-        Self { id, first_row, rows, deaths: 0, issued, live, straggler_at: None, paused_until: None }
+        let failures = Vec::new();
+        Self { id, first_row, rows, deaths: 0, issued, live, straggler_at: None, paused_until: None, failures }
     }
 
     pub fn end_row(&self) -> u64 {
@@ -72,6 +77,10 @@ pub(super) struct Job {
     pub rate: Option<Rate>,
     /// Its entry in the set of jobs with something to lease.
     pub ready_key: Option<ReadyKey>,
+    /// Who has completed anything of it.
+    pub proof: Proof,
+    /// Whose rate it counts against.
+    pub group: Option<GroupKey>,
 }
 
 impl Job {
@@ -103,6 +112,8 @@ impl Job {
             speculative: 0,
             rate: None,
             ready_key: None,
+            proof: Proof::Nobody,
+            group: None,
             plan,
         };
         job.skip_taken();
@@ -177,15 +188,26 @@ impl Job {
         self.queued.first().is_some_and(|&row| self.is_open(row)) || self.cuttable_rows() > 0
     }
 
+    /// The shard that waits to be leased next, if one does.
+    pub fn next_queued(&self) -> Option<&Shard> {
+        self.queued.first().filter(|&&row| self.is_open(row)).and_then(|row| self.shards.get(row))
+    }
+
     /// The first row of the shard to lease next, cut for a worker of this rate if none waits.
-    pub fn next_shard(&mut self, config: &SchedulerConfig, rate: Option<&Rate>, slots: u64) -> Option<u64> {
-        if let Some(&row) = self.queued.first()
-            && self.is_open(row)
-        {
+    pub fn next_shard(
+        &mut self,
+        config: &SchedulerConfig,
+        rate: Option<&Rate>,
+        slots: u64,
+        rows_max: u64,
+    ) -> Option<u64> {
+        if let Some(row) = self.next_queued().map(|shard| shard.first_row) {
             self.queued.remove(&row);
             return Some(row);
         }
-        let wanted = shard_rows(config, &self.plan, rate, self.uncut_rows(), slots).min(self.plan.shard_rows_max);
+        let granule = self.plan.granule;
+        let rows_max = (rows_max / granule * granule).max(granule).min(self.plan.shard_rows_max);
+        let wanted = shard_rows(config, &self.plan, rate, self.uncut_rows(), slots).min(rows_max);
         let rows = self.cuttable_rows().min(wanted);
         if rows == 0 {
             return None;

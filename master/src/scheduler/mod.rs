@@ -30,24 +30,37 @@
 //! - Feed [`Event::ShardProgressed`] while a large output is being fetched, so that its lease does not expire.
 
 mod adopt;
+mod breaker;
+mod counts;
 mod dispatch;
+mod fitness;
+mod groups;
 mod job;
+mod placement;
 mod queries;
 #[cfg(test)]
 mod sim;
 mod stragglers;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod types;
 mod worker;
 
-pub use types::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, SchedulerConfig};
+pub use counts::AttemptCounts;
+pub use types::{
+    Done, Effect, Event, JobOutcome, JobPlan, Millis, PressureLimits, RowRange, SchedulerConfig, WorkerFacts,
+};
 pub use worker::WorkerLoad;
 
 use adopt::retry_pause_ms;
+use breaker::{Parked, Standing};
+use counts::LeaseEnd;
+use fitness::Census;
+use groups::{GroupKey, Groups};
 use job::{Job, ReadyKey, Shard};
 use quipu_shared::ids::{AttemptId, Epoch, JobId, WorkerId};
-use quipu_shared::wire::Lease;
+use quipu_shared::wire::{HeldShard, Lease};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use stragglers::Stragglers;
@@ -60,8 +73,12 @@ enum TimerKey {
     Attempt(AttemptId),
     /// The worker may be tried again after a rejection.
     Backoff(WorkerId),
+    /// The worker's time in quarantine is over.
+    Breaker(WorkerId),
     /// The job's time is over.
     Deadline(JobId),
+    /// The group may be leased rows again.
+    Group(GroupKey),
     /// The shard with this first row may be leased again after a failure.
     Pause(JobId, u64),
 }
@@ -82,8 +99,12 @@ enum End {
 struct Attempt {
     lease: Lease,
     worker: WorkerId,
+    /// The key of its worker's node.
+    node: u64,
     first_row: u64,
     speculative: bool,
+    /// Whether its worker had it before it was granted.
+    is_adopted: bool,
     granted_at: Millis,
     /// Last news of it.
     renewed_at: Millis,
@@ -107,6 +128,7 @@ pub struct Scheduler {
     /// By id, which never repeats within an epoch.
     attempts: BTreeMap<AttemptId, Attempt>,
     last_attempt: u64,
+    counts: AttemptCounts,
     /// Workers that may be given something, least loaded first.
     free: BTreeSet<(u64, WorkerId)>,
     /// Jobs with something to lease, in the order in which they are served.
@@ -119,6 +141,15 @@ pub struct Scheduler {
     reserved: Option<WorkerId>,
     /// Slots of the workers that are not draining.
     slots: u64,
+    census: Census,
+    /// Whether workers under pressure get work all the same, because nobody else can.
+    strain_ignored: bool,
+    /// Breakers of nodes that are not connected.
+    parked: Parked,
+    last_blame: u64,
+    /// Virtual time, for the placement by weight.
+    pass: u64,
+    groups: Groups,
     timers: BTreeSet<(Millis, TimerKey)>,
     armed_at: Option<Millis>,
     /// When this master last woke from a pause of its own; nothing counts as silent before.
@@ -136,12 +167,19 @@ impl Scheduler {
             workers: BTreeMap::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
+            counts: AttemptCounts::default(),
             free: BTreeSet::new(),
             ready: BTreeSet::new(),
             stragglers: Stragglers::default(),
             quarantines: BTreeSet::new(),
             reserved: None,
             slots: 0,
+            census: Census::default(),
+            strain_ignored: true,
+            parked: Parked::new(),
+            last_blame: 0,
+            pass: 0,
+            groups: Groups::default(),
             timers: BTreeSet::new(),
             armed_at: None,
             awake_since: 0,
@@ -156,6 +194,7 @@ impl Scheduler {
         }
         self.run_timers(effects);
         self.handle(event, effects);
+        self.keep_live(effects);
         self.dispatch(effects);
         self.arm_timer(effects);
     }
@@ -180,15 +219,7 @@ impl Scheduler {
                 }
             }
             Event::JobCancelled { job } => self.end_job(job, JobOutcome::Cancelled, effects),
-            Event::WorkerJoined { worker, slots, credits, held } => {
-                self.lose_worker(worker, effects);
-                let slots = slots.max(1);
-                let credits = credits.clamp(1, slots.saturating_mul(self.config.credits_per_slot_max.max(1)));
-                self.workers.insert(worker, Worker::new(self.now, slots, credits));
-                self.slots += u64::from(slots);
-                self.refresh_worker(worker);
-                self.adopt_held(worker, &held, effects);
-            }
+            Event::WorkerJoined { worker, facts, held } => self.add_worker(worker, facts, &held, effects),
             Event::WorkerLost { worker } => self.lose_worker(worker, effects),
             Event::WorkerDraining { worker, returned } => self.drain_worker(worker, &returned, effects),
             Event::ShardAccepted { worker, lease } => self.renew(worker, lease, None, effects),
@@ -200,9 +231,17 @@ impl Scheduler {
             Event::ShardFailed { worker, lease } => {
                 self.hear(worker);
                 if let Some(attempt) = self.report(worker, lease) {
+                    self.counts.end(&attempt, LeaseEnd::Failed);
+                    self.blame_attempt(&attempt, effects);
                     self.detach(&attempt, End::Failed, effects);
                 }
             }
+            Event::HostReported { worker, host } => {
+                self.hear(worker);
+                self.see_host(worker, host);
+            }
+            Event::GroupRateChanged { group, rows_per_s } => self.change_group_rate(&group, rows_per_s),
+            Event::ConfigChanged { config } => self.reconfigure(*config, effects),
             Event::TimerFired => {}
         }
     }
@@ -211,7 +250,8 @@ impl Scheduler {
         if self.jobs.contains_key(&job) {
             return;
         }
-        let state = Job::new(plan, done);
+        let mut state = Job::new(plan, done);
+        state.group = state.plan.group.as_ref().map(|group| self.groups.enter(group, job));
         if let Some(at) = state.plan.deadline_at {
             self.timers.insert((at, TimerKey::Deadline(job)));
         }
@@ -234,7 +274,7 @@ impl Scheduler {
         let Some(mut state) = self.jobs.remove(&job) else { return };
         let priority = state.plan.priority;
         for shard in std::mem::take(&mut state.shards).into_values() {
-            self.void_shard(job, priority, &shard, effects);
+            self.void_shard(job, priority, &shard, LeaseEnd::Unwanted, effects);
         }
         if let Some(key) = state.ready_key {
             self.ready.remove(&(key, job));
@@ -243,6 +283,9 @@ impl Scheduler {
             self.timers.remove(&(at, TimerKey::Deadline(job)));
         }
         self.quarantines.remove(&(Reverse(state.plan.priority), job));
+        if let Some(group) = state.group {
+            self.groups.leave(group, job);
+        }
         for worker in self.workers.values_mut() {
             worker.rates.remove(&job);
         }
@@ -250,7 +293,7 @@ impl Scheduler {
     }
 
     /// What is left of a shard that was taken out: its live attempts end.
-    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, effects: &mut Vec<Effect>) {
+    fn void_shard(&mut self, job: JobId, priority: i8, shard: &Shard, end: LeaseEnd, effects: &mut Vec<Effect>) {
         if let Some(at) = shard.straggler_at {
             self.stragglers.remove(priority, (at, job, shard.first_row));
         }
@@ -258,7 +301,7 @@ impl Scheduler {
             self.timers.remove(&(at, TimerKey::Pause(job, shard.first_row)));
         }
         for &attempt in &shard.live {
-            self.end_attempt(attempt, effects);
+            self.end_attempt(attempt, end, effects);
         }
     }
 
@@ -279,8 +322,9 @@ impl Scheduler {
         // The reporter may have reconnected: the credit is its old connection's then.
         if let Some(attempt) = self.attempts.get(&lease.attempt)
             && attempt.lease == lease
+            && let Some(released) = self.release(lease.attempt)
         {
-            self.release(lease.attempt);
+            self.counts.end(&released, LeaseEnd::Completed);
         }
         let taken = self.jobs.get_mut(&lease.job).filter(|_| wanted).and_then(|job| {
             let first_row = job.shard(lease.shard)?.first_row;
@@ -294,10 +338,13 @@ impl Scheduler {
         effects.push(Effect::RecordCompletion { job: lease.job, shard: shard.id, lease, first_row, rows });
         effects.push(Effect::AcknowledgeShard { worker, lease });
         shard.live.retain(|&attempt| attempt != lease.attempt);
-        self.void_shard(lease.job, priority, &shard, effects);
+        self.void_shard(lease.job, priority, &shard, LeaseEnd::Superseded, effects);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.rejections = 0;
             state.measure(lease.job, rows, busy_us);
+        }
+        if let Some(node) = self.absolve(worker, &shard.failures, effects) {
+            self.note_proof(lease.job, node);
         }
         let Some(job) = self.jobs.get_mut(&lease.job) else { return };
         job.shards_done += 1;
@@ -308,7 +355,7 @@ impl Scheduler {
         }
         if let Some(row) = failed_row.filter(|row| job.plan.fail_fast && (first_row..first_row + rows).contains(row)) {
             for shard in job.fail_row(row) {
-                self.void_shard(lease.job, priority, &shard, effects);
+                self.void_shard(lease.job, priority, &shard, LeaseEnd::Unwanted, effects);
             }
         }
         self.settle(lease.job, effects);
@@ -317,9 +364,12 @@ impl Scheduler {
     fn reject(&mut self, worker: WorkerId, lease: Lease, effects: &mut Vec<Effect>) {
         self.hear(worker);
         let Some(attempt) = self.report(worker, lease) else { return };
+        self.counts.end(&attempt, LeaseEnd::Returned);
         if attempt.ended_at.is_none()
             && let Some(state) = self.workers.get_mut(&worker)
         {
+            // What was sent in one go comes back in one go.
+            let is_news = state.backoff_until.is_none() && !state.draining && !attempt.is_adopted;
             let doublings = state.rejections.min(16);
             let pause_ms = (self.config.reject_backoff_ms << doublings).min(self.config.reject_backoff_max_ms);
             state.rejections += 1;
@@ -328,6 +378,9 @@ impl Scheduler {
             }
             self.timers.insert((self.now + pause_ms, TimerKey::Backoff(worker)));
             self.refresh_worker(worker);
+            if is_news {
+                self.blame_rejection(attempt.node, effects);
+            }
         }
         self.detach(&attempt, End::Unused, effects);
     }
@@ -376,6 +429,9 @@ impl Scheduler {
         if let Some(worker) = self.workers.get_mut(&attempt.worker) {
             worker.held.remove(&id);
             worker.exclusive.take_if(|exclusive| *exclusive == id);
+            if let Standing::HalfOpen { probe } = &mut worker.breaker.standing {
+                probe.take_if(|probe| *probe == id);
+            }
             self.refresh_worker(attempt.worker);
         }
         Some(attempt)
@@ -416,8 +472,9 @@ impl Scheduler {
     }
 
     /// Ends the lease of a live attempt and tells its worker.
-    fn end_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+    fn end_attempt(&mut self, id: AttemptId, end: LeaseEnd, effects: &mut Vec<Effect>) {
         let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        self.counts.end(attempt, end);
         attempt.ended_at = Some(self.now);
         self.timers.remove(&(attempt.timer_at, TimerKey::Attempt(id)));
         attempt.timer_at = self.now + self.config.lease_ttl_ms;
@@ -425,20 +482,31 @@ impl Scheduler {
         effects.push(Effect::CancelAttempt { worker: attempt.worker, lease: attempt.lease });
     }
 
+    fn add_worker(&mut self, worker: WorkerId, facts: WorkerFacts, held: &[HeldShard], effects: &mut Vec<Effect>) {
+        self.lose_worker(worker, effects);
+        let mut state = Worker::new(self.now, facts, &self.config);
+        let breaker = self.unpark_breaker(state.node);
+        let slots = u64::from(state.facts.slots);
+        state.strained = self.config.pressure.exceeded_by(&state.host);
+        self.workers.insert(worker, state);
+        self.slots += slots;
+        self.refresh_worker(worker);
+        self.take_breaker_over(worker, breaker, effects);
+        self.adopt_held(worker, held, effects);
+    }
+
     fn lose_worker(&mut self, worker: WorkerId, effects: &mut Vec<Effect>) {
-        let Some(state) = self.workers.remove(&worker) else { return };
-        if let Some(key) = state.free_key {
-            self.free.remove(&(key, worker));
+        let Some(mut state) = self.remove_worker(worker) else { return };
+        let (node, draining) = (state.node, state.draining);
+        let gone: Vec<Attempt> =
+            std::mem::take(&mut state.held).into_iter().filter_map(|id| self.release(id)).collect();
+        self.park_breaker(worker, state);
+        if !draining {
+            let live = gone.iter().filter(|attempt| attempt.ended_at.is_none());
+            self.blame_worker(node, &live.cloned().collect::<Vec<_>>(), effects);
         }
-        if let Some(at) = state.backoff_until {
-            self.timers.remove(&(at, TimerKey::Backoff(worker)));
-        }
-        if !state.draining {
-            self.slots -= u64::from(state.slots);
-        }
-        self.reserved.take_if(|reserved| *reserved == worker);
-        let gone: Vec<Attempt> = state.held.into_iter().filter_map(|id| self.release(id)).collect();
         for attempt in gone {
+            self.counts.end(&attempt, LeaseEnd::Lost);
             self.detach(&attempt, End::Died, effects);
         }
     }
@@ -447,91 +515,14 @@ impl Scheduler {
         self.hear(worker);
         let Some(state) = self.workers.get_mut(&worker) else { return };
         if !std::mem::replace(&mut state.draining, true) {
-            self.slots -= u64::from(state.slots);
+            self.slots -= u64::from(state.facts.slots);
         }
         self.refresh_worker(worker);
         for &lease in returned {
             if let Some(attempt) = self.report(worker, lease) {
+                self.counts.end(&attempt, LeaseEnd::Returned);
                 self.detach(&attempt, End::Unused, effects);
             }
-        }
-    }
-
-    fn run_timers(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(&(at, _)) = self.timers.first()
-            && at + self.config.lease_ttl_ms / 2 <= self.now
-        {
-            // The master itself was paused: the news of its workers may wait in its mailbox.
-            self.awake_since = self.now;
-        }
-        while let Some(&(at, key)) = self.timers.first()
-            && at <= self.now
-        {
-            self.timers.pop_first();
-            match key {
-                TimerKey::Attempt(id) => self.check_attempt(id, effects),
-                TimerKey::Backoff(worker) => {
-                    if let Some(state) = self.workers.get_mut(&worker) {
-                        state.backoff_until = None;
-                        self.refresh_worker(worker);
-                    }
-                }
-                TimerKey::Deadline(job) => self.end_job(job, JobOutcome::DeadlinePassed, effects),
-                TimerKey::Pause(job, first_row) => {
-                    if let Some(state) = self.jobs.get_mut(&job)
-                        && let Some(shard) = state.shards.get_mut(&first_row)
-                    {
-                        shard.paused_until = None;
-                        state.queue(first_row, self.config.quarantine_deaths);
-                        self.refresh_job(job);
-                    }
-                }
-            }
-        }
-    }
-
-    /// An attempt's time may be over, or its worker owes an answer.
-    fn check_attempt(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
-        let Some(attempt) = self.attempts.get_mut(&id) else { return };
-        if let Some(ended_at) = attempt.ended_at {
-            if ended_at.max(self.awake_since) + self.config.answer_ttl_ms <= self.now {
-                let worker = attempt.worker;
-                effects.push(Effect::CloseWorker { worker });
-                self.lose_worker(worker, effects);
-                return;
-            }
-            attempt.timer_at = self.now + self.config.lease_ttl_ms;
-            self.timers.insert((attempt.timer_at, TimerKey::Attempt(id)));
-            effects.push(Effect::CancelAttempt { worker: attempt.worker, lease: attempt.lease });
-            return;
-        }
-        // One that waits in its worker's queue has no progress of its own: any sign of the worker is its sign.
-        let heard_at = self.workers.get(&attempt.worker).map_or(0, |worker| worker.heard_at);
-        let waits = attempt.accepted && attempt.progress.is_none();
-        let renewed_at = if waits { attempt.renewed_at.max(heard_at) } else { attempt.renewed_at };
-        let expires_at = renewed_at.max(self.awake_since) + self.config.lease_ttl_ms;
-        if expires_at > self.now {
-            attempt.timer_at = expires_at;
-            self.timers.insert((expires_at, TimerKey::Attempt(id)));
-            return;
-        }
-        let attempt = attempt.clone();
-        self.end_attempt(id, effects);
-        if let Some(worker) = self.workers.get_mut(&attempt.worker) {
-            worker.suspect = true;
-            self.refresh_worker(attempt.worker);
-        }
-        // One that the worker never had cannot have died of its shard.
-        self.detach(&attempt, if attempt.accepted { End::Died } else { End::Unused }, effects);
-    }
-
-    fn arm_timer(&mut self, effects: &mut Vec<Effect>) {
-        let due_at = self.timers.first().map(|&(at, _)| at);
-        let straggler_at = self.stragglers.first_at().filter(|_| self.has_idle_slot());
-        let Some(at) = due_at.into_iter().chain(straggler_at).min() else { return };
-        if self.armed_at.is_none_or(|armed_at| at < armed_at) {
-            self.armed_at = Some(at);
-            effects.push(Effect::ArmTimer(at));
         }
     }
 }

@@ -47,7 +47,7 @@ impl Scheduler {
     /// The load of a worker in the schedule.
     pub fn worker_load(&self, worker: WorkerId) -> Option<WorkerLoad> {
         self.workers.get(&worker).map(|worker| WorkerLoad {
-            slots: worker.slots,
+            slots: worker.facts.slots,
             credits: worker.credits,
             leased: worker.held.len() as u32,
             draining: worker.draining,
@@ -87,6 +87,9 @@ impl Scheduler {
             let (id, deaths, max) = (shard.id, shard.deaths, self.config.attempts_max);
             lines.push(format!("shard {id} died {deaths} times of at most {max} and waits for a worker of its own"));
         }
+        lines.push(self.explain_placement(job));
+        lines.extend(self.explain_group(job));
+        lines.extend(self.explain_fitness());
         let mut running: Vec<&Attempt> = state
             .shards
             .values()

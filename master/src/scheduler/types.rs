@@ -1,7 +1,11 @@
 //! What goes into the core and what comes out of it, and every limit that it obeys.
 
-use quipu_shared::ids::{JobId, ShardId, WorkerId};
+use quipu_shared::config::PlacementPolicy;
+use quipu_shared::host::HostLoad;
+use quipu_shared::ids::{JobId, NodeId, ShardId, WorkerId};
+use quipu_shared::service::BreakerState;
 use quipu_shared::wire::{HeldShard, Lease};
+use std::sync::Arc;
 
 /// Milliseconds on the caller's monotonic clock.
 pub type Millis = u64;
@@ -41,6 +45,44 @@ pub struct SchedulerConfig {
     pub retry_backoff_max_ms: u64,
     /// Leases a worker may hold for each of its slots: one runs and one waits. More would only age in its queue.
     pub credits_per_slot_max: u32,
+    /// Who gets a shard, of the workers that have room.
+    pub placement: PlacementPolicy,
+    /// A worker whose host is beyond one of these gets nothing while another can work.
+    pub pressure: PressureLimits,
+    /// Failures in a row, with nothing completed between them, after which a worker is quarantined. More than a few,
+    /// because a lost link is one too; a worker that fails everything reaches any number at once.
+    pub breaker_failures: u32,
+    /// First time of quarantine, after which the worker gets one shard to prove itself. Doubles each time that it fails.
+    pub breaker_open_ms: u64,
+    /// Longest such time.
+    pub breaker_open_max_ms: u64,
+}
+
+/// How much pressure of its host a worker may be under. What is just at the limit is not beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureLimits {
+    /// Percent of the time in which something waited for a processor. All workers of a host at its limit share its
+    /// fate, and a host that is merely full still gets work done, so this is high.
+    pub cpu_max: u8,
+    /// Percent of the time in which something waited for memory: a host that thrashes does little else.
+    pub memory_max: u8,
+    /// Memory that is to be had without swapping; below it the next shard may cost the process its life.
+    pub memory_available_min_bytes: u64,
+}
+
+impl PressureLimits {
+    /// Whether a host is beyond any of them.
+    pub fn exceeded_by(&self, host: &HostLoad) -> bool {
+        host.cpu_pressure > self.cpu_max
+            || host.memory_pressure > self.memory_max
+            || host.memory_available_bytes.is_some_and(|bytes| bytes < self.memory_available_min_bytes)
+    }
+}
+
+impl Default for PressureLimits {
+    fn default() -> Self {
+        Self { cpu_max: 95, memory_max: 40, memory_available_min_bytes: 128 << 20 }
+    }
 }
 
 impl Default for SchedulerConfig {
@@ -60,6 +102,11 @@ impl Default for SchedulerConfig {
             retry_backoff_ms: 50,
             retry_backoff_max_ms: 2_000,
             credits_per_slot_max: 2,
+            placement: PlacementPolicy::LeastLoaded,
+            pressure: PressureLimits::default(),
+            breaker_failures: 5,
+            breaker_open_ms: 5_000,
+            breaker_open_max_ms: 120_000,
         }
     }
 }
@@ -85,6 +132,26 @@ pub struct JobPlan {
     pub up_to_row: u64,
     /// Jobs of a higher priority are leased first, those of one priority get equal shares.
     pub priority: i8,
+    /// Equal for jobs whose workers have something to gain from the same formula: by it, a worker is chosen under
+    /// [`PlacementPolicy::ConsistentHash`].
+    pub affinity: u64,
+    /// Whose rate the job's rows count against, as in [`Event::GroupRateChanged`].
+    pub group: Option<Arc<str>>,
+}
+
+/// What the scheduler needs to know of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// Its node, which stays the same over its connections.
+    pub node: NodeId,
+    /// Its executors.
+    pub slots: u32,
+    /// Shards that it will hold at once.
+    pub credits: u32,
+    /// Where it stands.
+    pub zone: String,
+    /// Its share, under [`PlacementPolicy::Weighted`].
+    pub weight: u32,
 }
 
 /// What is durably done of a job.
@@ -153,10 +220,8 @@ pub enum Event {
     WorkerJoined {
         /// This connection of it.
         worker: WorkerId,
-        /// Its executors.
-        slots: u32,
-        /// Shards that it will hold at once.
-        credits: u32,
+        /// Who it is.
+        facts: WorkerFacts,
         /// What it runs or has finished under leases of older epochs of this store. Each is adopted, or ended.
         held: Vec<HeldShard>,
     },
@@ -213,6 +278,25 @@ pub enum Event {
         worker: WorkerId,
         /// Which attempt.
         lease: Lease,
+    },
+    /// The worker says how its host does.
+    HostReported {
+        /// Who.
+        worker: WorkerId,
+        /// How.
+        host: HostLoad,
+    },
+    /// What the jobs of a group may be leased together.
+    GroupRateChanged {
+        /// Which one.
+        group: Arc<str>,
+        /// Rows a second; none for as many as there are.
+        rows_per_s: Option<u64>,
+    },
+    /// The tunables are others from now on; what was leased stays leased.
+    ConfigChanged {
+        /// All of them.
+        config: Box<SchedulerConfig>,
     },
     /// The time of the latest [`Effect::ArmTimer`] has come. Early or superfluous ones do no harm.
     TimerFired,
@@ -280,6 +364,15 @@ pub enum Effect {
     CloseWorker {
         /// Which one.
         worker: WorkerId,
+    },
+    /// Let people know that a worker is in quarantine, is being tried, or is out of it.
+    ShowBreaker {
+        /// Which one.
+        worker: WorkerId,
+        /// Where it stands now.
+        state: BreakerState,
+        /// How long it gets nothing, where it is in quarantine.
+        open_ms: Millis,
     },
     /// The job has ended; its last effect.
     EndJob {

@@ -1,6 +1,9 @@
 //! A worker as the scheduler sees it, and how large a shard it gets.
 
-use super::types::{Millis, SchedulerConfig};
+use super::breaker::{Breaker, node_key};
+use super::fitness::Census;
+use super::types::{Millis, SchedulerConfig, WorkerFacts};
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{AttemptId, JobId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const RATE_WEIGHT: f64 = 0.3;
 /// Before a rate is known, the tail of a job is cut down to this part of the first shards and no further.
 const INITIAL_ROWS_DIVISOR_MAX: u64 = 8;
+/// Pressure counts in steps of so many percent: with finer ones, hosts that do alike would never be equals.
+const PRESSURE_STEP: u8 = 10;
+/// However much pressure there is, a slot is worth a tenth of an undisturbed one.
+const PRESSURE_COUNTED_MAX: u8 = 90;
 
 /// Speed of one worker on one job.
 #[derive(Clone, Debug)]
@@ -63,7 +70,10 @@ pub(super) fn shard_rows(
 /// One connection of a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
-    pub slots: u32,
+    pub facts: WorkerFacts,
+    /// Its node's key.
+    pub node: u64,
+    /// As in its facts, within bounds.
     pub credits: u32,
     /// Attempts that take a credit: live ones, and ended ones that it has not yet reported.
     pub held: BTreeSet<AttemptId>,
@@ -83,13 +93,26 @@ pub(super) struct Worker {
     pub shards_done: u64,
     /// Its entry in the set of workers with room.
     pub free_key: Option<u64>,
+    /// Its part in the count of workers.
+    pub part: Census,
+    pub breaker: Breaker,
+    pub host: HostLoad,
+    /// Whether its host is under more pressure than is good.
+    pub strained: bool,
+    /// When it was last given something, counted in grants.
+    pub turn: u64,
+    /// Its virtual time, for the placement by weight.
+    pub pass: u64,
 }
 
 impl Worker {
-    pub fn new(now: Millis, slots: u32, credits: u32) -> Self {
+    pub fn new(now: Millis, mut facts: WorkerFacts, config: &SchedulerConfig) -> Self {
+        facts.slots = facts.slots.max(1);
+        let credits_max = facts.slots.saturating_mul(config.credits_per_slot_max.max(1));
         Self {
-            slots,
-            credits,
+            node: node_key(&facts.node),
+            credits: facts.credits.clamp(1, credits_max),
+            facts,
             held: BTreeSet::new(),
             draining: false,
             suspect: false,
@@ -101,17 +124,30 @@ impl Worker {
             rate: None,
             shards_done: 0,
             free_key: None,
+            part: Census::default(),
+            breaker: Breaker::default(),
+            host: HostLoad::default(),
+            strained: false,
+            turn: 0,
+            pass: 0,
         }
     }
 
-    /// Whether it may be given anything, its load aside.
-    pub fn is_willing(&self) -> bool {
-        !self.draining && !self.suspect && self.exclusive.is_none() && self.backoff_until.is_none()
+    /// Whether it is there to work, sooner or later.
+    pub fn is_present(&self) -> bool {
+        !self.draining && !self.suspect
     }
 
-    /// Leases for each thousand slots: below 1,000 a slot is idle.
+    /// Whether it may be given anything, its load and its host aside.
+    pub fn is_willing(&self) -> bool {
+        self.is_present() && self.exclusive.is_none() && self.backoff_until.is_none() && self.breaker.lets_through()
+    }
+
+    /// Leases for each thousand slots: below 1,000 a slot is idle. A slot counts for less where it has to share its
+    /// processor.
     pub fn load_permille(&self) -> u64 {
-        self.held.len() as u64 * 1_000 / u64::from(self.slots)
+        let pressure = (self.host.cpu_pressure / PRESSURE_STEP * PRESSURE_STEP).min(PRESSURE_COUNTED_MAX);
+        self.held.len() as u64 * 100_000 / (u64::from(self.facts.slots) * u64::from(100 - pressure))
     }
 
     pub fn measure(&mut self, job: JobId, rows: u64, busy_us: u64) {

@@ -79,6 +79,14 @@ impl DiskKv {
         self.database.disk_space().map_err(self.trouble("measure the store"))
     }
 
+    /// Bytes of the journals on the disk, which a start replays.
+    ///
+    /// # Errors
+    /// Where the files can't be looked at.
+    pub fn journal_bytes(&self) -> Result<u64, StoreError> {
+        self.database.journal_disk_space().map_err(self.trouble("measure the store's journals"))
+    }
+
     /// Writes everything out in order and drops what was overwritten.
     ///
     /// # Errors

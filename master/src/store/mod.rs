@@ -23,6 +23,7 @@ pub mod verify;
 
 pub use error::StoreError;
 
+use crate::metrics::StoreMetrics;
 use command::{Command, Outcome};
 use disk::{DiskKv, FolderLock};
 use files::HighWater;
@@ -91,6 +92,16 @@ pub struct Opened {
     meta: Meta,
     mark: Option<HighWater>,
     lock: Option<FolderLock>,
+    metrics: StoreMetrics,
+}
+
+/// Room that a store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Bytes on the disk, journals included.
+    pub bytes: u64,
+    /// Bytes of the journals.
+    pub journal_bytes: u64,
 }
 
 /// A store that is not compared with its mark yet.
@@ -116,7 +127,14 @@ impl Opened {
     /// A store in memory.
     pub fn in_memory() -> Self {
         let meta = Meta { id: uuid::Uuid::new_v4(), ..Meta::default() };
-        Self { kv: Arc::new(MemoryKv::default()), disk: None, meta, mark: None, lock: None }
+        Self {
+            kv: Arc::new(MemoryKv::default()),
+            disk: None,
+            meta,
+            mark: None,
+            lock: None,
+            metrics: StoreMetrics::default(),
+        }
     }
 
     /// The store of a data folder, made where there is none.
@@ -158,8 +176,15 @@ impl Opened {
             None => Meta { id: uuid::Uuid::new_v4(), ..Meta::default() },
         };
         let kv: Arc<dyn Kv> = Arc::clone(&disk) as Arc<dyn Kv>;
-        let opened = Self { kv, disk: Some(disk), meta, mark: Some(mark), lock: Some(lock) };
+        let metrics = StoreMetrics::default();
+        let opened = Self { kv, disk: Some(disk), meta, mark: Some(mark), lock: Some(lock), metrics };
         Ok(Unchecked { opened, acknowledged })
+    }
+
+    /// Counts commits here.
+    pub fn measured_by(mut self, metrics: &StoreMetrics) -> Self {
+        self.metrics = metrics.clone();
+        self
     }
 
     /// Begins to decide; `observer` hears of every change.
@@ -167,8 +192,8 @@ impl Opened {
     /// # Errors
     /// Where the thread can't be started.
     pub fn start(self, observer: Observer) -> Result<Store, StoreError> {
-        let Self { kv, disk, meta, mark, lock } = self;
-        let state = State { kv: Arc::clone(&kv), meta, mark, observer };
+        let Self { kv, disk, meta, mark, lock, metrics } = self;
+        let state = State { kv: Arc::clone(&kv), meta, mark, observer, metrics };
         let sequencer: Box<dyn Sequencer> = match disk {
             Some(_) => {
                 let started = GroupCommit::start(state);
@@ -224,6 +249,17 @@ impl Store {
             bytes if bytes > WAITING_BYTES_MAX => Err(StoreError::Busy { bytes }),
             _ => Ok(()),
         }
+    }
+
+    /// Bytes of commands that are not decided yet.
+    pub fn waiting_bytes(&self) -> usize {
+        self.sequencer.waiting_bytes()
+    }
+
+    /// What it takes on the disk; none in memory, or where it can't be measured.
+    pub fn disk_use(&self) -> Option<DiskUse> {
+        let disk = self.disk.as_ref()?;
+        Some(DiskUse { bytes: disk.disk_bytes().ok()?, journal_bytes: disk.journal_bytes().ok()? })
     }
 
     /// Why nothing is accepted any more.

@@ -7,11 +7,12 @@ use super::command::{Command, Outcome};
 use super::files::HighWater;
 use super::kv::{Draft, Kv};
 use super::record::{JobRecord, Meta};
+use crate::metrics::StoreMetrics;
 use quipu_shared::ids::JobId;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Commands of one commit at most: what waits for the disk together.
 const GROUP_COMMANDS_MAX: usize = 20_000;
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// Where commits are to outlive the process.
     pub mark: Option<HighWater>,
     pub observer: Observer,
+    /// Where commits are counted.
+    pub metrics: StoreMetrics,
 }
 
 impl State {
@@ -59,6 +62,7 @@ impl State {
     fn decide_once(&mut self, groups: Vec<Vec<Command>>) -> Result<(Vec<Vec<Outcome>>, Vec<JobId>), StoreError> {
         let mut applier = Applier::new(Draft::new(&*self.kv), self.meta);
         failpoint("store::before_apply");
+        let command_count = groups.iter().map(Vec::len).sum::<usize>() as u64;
         let mut outcomes = Vec::with_capacity(groups.len());
         for commands in groups {
             let decided = commands.into_iter().map(|command| applier.apply(command)).collect::<Result<_, _>>()?;
@@ -68,12 +72,15 @@ impl State {
         let (to_settle, schedules_changed) = (std::mem::take(&mut applier.to_settle), applier.schedules_changed);
         let (writes, meta) = applier.finish();
         failpoint("store::after_apply");
+        let begun = Instant::now();
         self.kv.commit(writes)?;
         failpoint("store::after_commit");
         self.meta = meta;
         if let Some(mark) = &mut self.mark {
             mark.set(meta.last_applied)?;
         }
+        self.metrics.commit.observe_time(begun.elapsed());
+        self.metrics.commit_commands.observe(command_count);
         failpoint("store::after_mark");
         (self.observer)(&changed, schedules_changed);
         Ok((outcomes, to_settle))

@@ -37,7 +37,9 @@ async fn content(ui: &Ui, caller: &Caller, id: &str, frame: &mut Frame<'_>) -> R
     }
     let detail = ui.service.job_detail(view.id).await?;
     let rows_per_s = view.rows_done as f64 * 1000.0 / view.elapsed_ms.max(1) as f64;
-    let parts = parts(ui, caller, &view, rows_per_s).await?;
+    // A job that was just forgotten has nothing to say.
+    let lines = ui.service.explain(view.id).await.unwrap_or_default();
+    let parts = parts(ui, caller, &view, rows_per_s, lines).await?;
     Ok(html! {
         nav.crumbs aria-label="Where this is" {
             a href="/jobs" { "Jobs" } " / " span aria-current="page" { "Job " (view.id) }
@@ -65,11 +67,15 @@ async fn content(ui: &Ui, caller: &Caller, id: &str, frame: &mut Frame<'_>) -> R
 }
 
 /// The parts that change.
-pub(super) async fn parts(ui: &Ui, caller: &Caller, view: &JobView, rows_per_s: f64) -> Result<Parts, ServiceError> {
+pub(super) async fn parts(
+    ui: &Ui,
+    caller: &Caller,
+    view: &JobView,
+    rows_per_s: f64,
+    lines: Vec<String>,
+) -> Result<Parts, ServiceError> {
     let shards = ui.service.job_shards(view.id).await?;
     let attempts = ui.service.job_attempts(view.id).await?;
-    // A job that was just forgotten has nothing to say.
-    let lines = ui.service.explain(view.id).await.unwrap_or_default();
     let mut parts: Parts = vec![
         ("summary", None, summary(view)),
         ("head", None, head(view, caller.role >= AccessRole::Submit)),

@@ -25,6 +25,8 @@ use tokio::time::{sleep, timeout};
 const PERIOD: Duration = Duration::from_millis(500);
 /// A job that stands still is looked at this often: its time goes on.
 const JOB_REFRESH: Duration = Duration::from_secs(2);
+/// Why a job stands where it stands is asked this often.
+const EXPLAIN_PERIOD: Duration = Duration::from_secs(5);
 /// A list, and a node, is looked at this often.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Jobs of a list that are looked at.
@@ -90,8 +92,16 @@ pub(super) async fn job(State(ui): UiState, Extension(caller): Who, Path(id): Pa
     };
     match watched.await {
         Ok((job, views)) => {
-            let watching =
-                JobWatch { ui: Arc::clone(&ui), caller, job, views, told: Told::default(), pace: None, ended: false };
+            let watching = JobWatch {
+                ui: Arc::clone(&ui),
+                caller,
+                job,
+                views,
+                told: Told::default(),
+                pace: None,
+                explained: None,
+                ended: false,
+            };
             respond(&ui, watching.into_stream().boxed())
         }
         Err(error) => refused(&error),
@@ -105,6 +115,9 @@ struct JobWatch {
     views: BoxStream<'static, JobView>,
     told: Told,
     pace: Option<Pace>,
+    /// Why it stands where it stands: when and in which state that was asked for, and the answer. It is the dispatcher's
+    /// to say, which has other work.
+    explained: Option<(Instant, JobState, Vec<String>)>,
     ended: bool,
 }
 
@@ -136,13 +149,27 @@ impl JobWatch {
             };
             self.ended = view.state.is_final();
             let rows_per_s = self.pace(&view);
-            let parts = job::parts(&self.ui, &self.caller, &view, rows_per_s).await.ok()?;
+            let lines = self.explained(&view).await;
+            let parts = job::parts(&self.ui, &self.caller, &view, rows_per_s, lines).await.ok()?;
             let parts = parts.into_iter().map(|(id, _, markup)| (id, markup)).collect();
             if let Some(news) = self.told.news(parts) {
                 return Some(news);
             }
         }
         None
+    }
+
+    async fn explained(&mut self, view: &JobView) -> Vec<String> {
+        if let Some((at, state, lines)) = &self.explained
+            && *state == view.state
+            && at.elapsed() < EXPLAIN_PERIOD
+        {
+            return lines.clone();
+        }
+        // A job that was just forgotten has nothing to say.
+        let lines = self.ui.service.explain(view.id).await.unwrap_or_default();
+        self.explained = Some((Instant::now(), view.state, lines.clone()));
+        lines
     }
 
     /// Its rate over the last seconds; of a job that has ended, over all of it.
@@ -164,7 +191,7 @@ impl JobWatch {
 
 /// `GET /live/nodes/{id}`.
 pub(super) async fn node(State(ui): UiState, Extension(caller): Who, Path(id): Path<String>) -> Response {
-    if let Err(error) = ui.find_node(&id).await {
+    if let Err(error) = ui.node(&id).await {
         return refused(&error);
     }
     let watching = (Arc::clone(&ui), caller, id, Told::default());

@@ -31,7 +31,7 @@ use axum::extract::{Extension, State};
 use axum::routing::get;
 use quipu_shared::access::Caller;
 use quipu_shared::ids::JobId;
-use quipu_shared::service::{ErrorKind, JobService, JobView, ServiceError};
+use quipu_shared::service::{ErrorKind, JobService, JobView, NodeView, ServiceError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -72,17 +72,23 @@ impl Ui {
     /// A job that the caller may see. One of another namespace is not there.
     async fn job(&self, caller: &Caller, text: &str) -> Result<JobView, ServiceError> {
         let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
-        let Some(number) = number else { return Err(no_such_job(text)) };
+        let Some(number) = number else { return Err(nothing("job", text)) };
         let view = self.service.job(JobId(number)).await?;
-        if caller.sees(&view.namespace) { Ok(view) } else { Err(no_such_job(text)) }
+        if caller.sees(&view.namespace) { Ok(view) } else { Err(nothing("job", text)) }
+    }
+
+    /// A node by its id.
+    async fn node(&self, text: &str) -> Result<NodeView, ServiceError> {
+        let nodes = self.service.nodes().await?;
+        nodes.into_iter().find(|node| node.id.as_str() == text).ok_or_else(|| nothing("node", text))
     }
 }
 
-fn no_such_job(text: &str) -> ServiceError {
+fn nothing(what: &str, text: &str) -> ServiceError {
     ServiceError {
         kind: ErrorKind::NotFound,
-        code: "unknown_job".into(),
-        message: format!("there is no job {:.40}", text.escape_debug().to_string()),
+        code: format!("unknown_{what}"),
+        message: format!("there is no {what} {:.70}", text.escape_debug().to_string()),
         place: None,
         retry_after_s: None,
     }

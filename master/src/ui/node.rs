@@ -56,7 +56,7 @@ pub(super) async fn parts(
     caller: &Caller,
     id: &str,
 ) -> Result<(NodeView, Vec<(&'static str, Markup)>), ServiceError> {
-    let node = ui.find_node(id).await?;
+    let node = ui.node(id).await?;
     let attempts = attempts_seen(&*ui.service, caller, node.id.clone()).await?;
     let parts = vec![
         ("summary", html! { (node.id) " is " (state_word(&node)) }),

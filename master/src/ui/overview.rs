@@ -1,7 +1,7 @@
 //! The cluster at a glance: its nodes, and the jobs that run.
 
 use super::layout::{self, Frame, Place};
-use super::{Ui, UiState, Who, format, icons};
+use super::{UiState, Who, format, icons};
 use crate::nodes::LEFT_NOTE;
 use crate::pulse;
 use axum::extract::{Extension, State};
@@ -310,20 +310,5 @@ pub(super) fn progress(view: &JobView) -> Markup {
     let label = format!("Progress of job {}", view.id);
     html! {
         progress class=(view.state.name()) max=(STEPS) value=[part] aria-label=(label) {}
-    }
-}
-
-impl Ui {
-    /// A node by its id.
-    pub(super) async fn find_node(&self, text: &str) -> Result<NodeView, quipu_shared::service::ServiceError> {
-        let nodes = self.service.nodes().await?;
-        let found = nodes.into_iter().find(|node| node.id.as_str() == text);
-        found.ok_or_else(|| quipu_shared::service::ServiceError {
-            kind: quipu_shared::service::ErrorKind::NotFound,
-            code: "unknown_node".into(),
-            message: format!("there is no node {:.70}", text.escape_debug().to_string()),
-            place: None,
-            retry_after_s: None,
-        })
     }
 }

@@ -74,9 +74,9 @@ async fn shown(ui: &Ui, view: &JobView) -> Markup {
     let text = String::from_utf8_lossy(&bytes);
     match view.format {
         ResultFormat::Json => document(&text),
-        ResultFormat::Csv => html! {
-            @if drawn && whole { @if let Some(plot) = swept(&text) { (plot) } }
-            (first_lines(&text, whole, true))
+        ResultFormat::Csv => match swept(&text).filter(|_| drawn && whole) {
+            Some(plot) => html! { (plot) details { summary { "The first rows" } (first_lines(&text, whole, true)) } },
+            None => first_lines(&text, whole, true),
         },
         ResultFormat::Ndjson => objects(&text, whole),
         _ => first_lines(&text, whole, false),

@@ -49,6 +49,10 @@ fn node(id: &str, role: Role, state: NodeState, note: Option<&str>) -> NodeView 
         rows_per_s: 1e6,
         shards_done: 9,
         note: note.map(Into::into),
+        breaker: Default::default(),
+        cpu_pressure: None,
+        memory_pressure: None,
+        memory_available_bytes: None,
     }
 }
 

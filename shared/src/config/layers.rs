@@ -1,5 +1,6 @@
 //! Reads the layers, merges them, and remembers where each value came from.
 
+use super::profile::{BUILT_IN, PROFILE_VARIABLE, built_in, take_profiles};
 use super::{Config, NamespaceQuota};
 use crate::access::Namespace;
 use figment::value::{Dict, Map, Value};
@@ -101,6 +102,16 @@ pub enum ConfigError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A profile that nothing defines.
+    #[error("{place}: there is no profile {name:?}; there are {}", known.join(", "))]
+    UnknownProfile {
+        /// As given.
+        name: String,
+        /// The variable or flag.
+        place: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// A secret itself where the name of its file belongs.
     #[error("{variable} is not read; write the secret to a file that only you can read, and set {instead} to its path")]
     SecretInEnvironment {
@@ -123,6 +134,7 @@ fn suggestion(nearest: Option<&str>) -> String {
 pub struct Overrides {
     values: Vec<(String, String, Result<Value, String>)>,
     file: Option<PathBuf>,
+    profile: Option<String>,
 }
 
 impl Overrides {
@@ -137,6 +149,12 @@ impl Overrides {
             let value = Value::serialize(value).map_err(|error| error.to_string());
             self.values.push((flag.to_owned(), key.to_owned(), value));
         }
+        self
+    }
+
+    /// Chooses a profile, if given.
+    pub fn profile(&mut self, name: Option<String>) -> &mut Self {
+        self.profile = name;
         self
     }
 
@@ -195,6 +213,10 @@ pub struct Loaded {
     pub sources: BTreeMap<String, String>,
     /// What looks like a mistake but need not be one, for stderr.
     pub warnings: Vec<String>,
+    /// The chosen profile.
+    pub profile: Option<String>,
+    /// Files that were read, or looked for.
+    pub files: Vec<PathBuf>,
 }
 
 /// One line of `quipu config show`.
@@ -229,17 +251,41 @@ impl Config {
     pub fn load(surroundings: &Surroundings, overrides: &Overrides) -> Result<Loaded, ConfigError> {
         let known = known_keys();
         let mut figment = Figment::from(Layer::new("default", figment_dict(&Self::default())));
+        let of_variable = || surroundings.variable(PROFILE_VARIABLE).map(|name| (name.to_owned(), PROFILE_VARIABLE));
+        let chosen = overrides.profile.clone().map(|name| (name, "--profile")).or_else(of_variable);
+        let profile = chosen.as_ref().map(|(name, _)| name.as_str());
+        for (key, value) in profile.map(built_in).unwrap_or_default() {
+            figment =
+                figment.merge(Layer::new(&format!("profile {}", profile.unwrap_or_default()), nested(key, value)));
+        }
+        let mut profiles: Vec<String> = BUILT_IN.map(String::from).into();
         let explicit = overrides.file.clone().or_else(|| surroundings.variable(FILE_VARIABLE).map(PathBuf::from));
         let files = match &explicit {
             Some(file) => vec![file.clone()],
             None => surroundings.files(),
         };
-        for file in files {
+        for file in files.clone() {
             match std::fs::read_to_string(&file) {
-                Ok(text) => figment = figment.merge(file_layer(&file, &text, &known)?),
+                Ok(text) => {
+                    let (base, of_profiles) = file_layers(&file, &text, &known)?;
+                    figment = figment.merge(base);
+                    for (name, layer) in of_profiles {
+                        if profile == Some(name.as_str()) {
+                            figment = figment.merge(layer);
+                        }
+                        profiles.push(name);
+                    }
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit.is_none() => {}
                 Err(source) => return Err(ConfigError::Read { path: file, source }),
             }
+        }
+        if let Some((name, place)) = &chosen
+            && !profiles.contains(name)
+        {
+            profiles.sort_unstable();
+            profiles.dedup();
+            return Err(ConfigError::UnknownProfile { name: name.clone(), place: (*place).into(), known: profiles });
         }
         let mut warnings = Vec::new();
         for (name, key, text) in variables(surroundings, &known, &mut warnings)? {
@@ -266,7 +312,8 @@ impl Config {
             place: place(key),
             problem,
         })?;
-        Ok(Loaded { config, sources, warnings })
+        let profile = profile.map(str::to_owned);
+        Ok(Loaded { config, sources, warnings, profile, files })
     }
 }
 
@@ -292,14 +339,36 @@ impl Provider for Layer {
     }
 }
 
-fn file_layer(path: &Path, text: &str, known: &BTreeMap<String, serde_json::Value>) -> Result<Layer, ConfigError> {
+/// What a file says in any case, and what it says in each of its profiles.
+fn file_layers(
+    path: &Path,
+    text: &str,
+    known: &BTreeMap<String, serde_json::Value>,
+) -> Result<(Layer, Vec<(String, Layer)>), ConfigError> {
     use figment::providers::{Format, Toml};
     let mut values = Toml::string(text)
         .data()
         .map_err(|error| ConfigError::Syntax { path: path.to_owned(), problem: error.kind.to_string() })?
         .remove(&Profile::Default)
         .unwrap_or_default();
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let place = path.display().to_string();
+    let bad = |problem| ConfigError::BadValue { key: super::profile::PROFILES.into(), place: place.clone(), problem };
+    let profiles = take_profiles(&mut values).map_err(bad)?;
+    let layer = |place: String, mut values: Dict| {
+        start_paths_at(path.parent().unwrap_or(Path::new("")), &mut values);
+        let layer = Layer::new(&place, values);
+        refuse_unknown(&layer, known).map(|()| layer)
+    };
+    let profiles = profiles.into_iter().map(|(name, values)| {
+        let layer = layer(format!("{place} [profiles.{name}]"), values)?;
+        Ok((name, layer))
+    });
+    let profiles = profiles.collect::<Result<_, ConfigError>>()?;
+    Ok((layer(place.clone(), values)?, profiles))
+}
+
+/// Makes relative paths start at the folder of their file.
+fn start_paths_at(folder: &Path, values: &mut Dict) {
     for key in PATH_KEYS {
         let Some((section, name)) = key.split_once('.') else { continue };
         if let Some(Value::Dict(_, section)) = values.get_mut(section)
@@ -308,9 +377,6 @@ fn file_layer(path: &Path, text: &str, known: &BTreeMap<String, serde_json::Valu
             *file = folder.join(file.as_str()).to_string_lossy().into_owned();
         }
     }
-    let layer = Layer::new(&path.display().to_string(), values);
-    refuse_unknown(&layer, known)?;
-    Ok(layer)
 }
 
 fn refuse_unknown(layer: &Layer, known: &BTreeMap<String, serde_json::Value>) -> Result<(), ConfigError> {
@@ -353,7 +419,11 @@ fn variables(
         .iter()
         .filter_map(|(name, key)| Some(((*name).into(), (*key).into(), surroundings.variable(name)?.into())))
         .collect();
-    for name in surroundings.environment.keys().filter(|name| name.starts_with(PREFIX) && *name != FILE_VARIABLE) {
+    for name in surroundings
+        .environment
+        .keys()
+        .filter(|name| name.starts_with(PREFIX) && *name != FILE_VARIABLE && *name != PROFILE_VARIABLE)
+    {
         let Some(text) = surroundings.variable(name) else { continue };
         let short = VARIABLES.iter().find(|(variable, _)| variable == name).map(|(_, key)| (*key).to_owned());
         let key = short.or_else(|| {
@@ -430,7 +500,7 @@ fn figment_dict(config: &Config) -> Dict {
 }
 
 /// Every key that there is, with its default. What the user names stands as `*`.
-fn known_keys() -> BTreeMap<String, serde_json::Value> {
+pub(super) fn known_keys() -> BTreeMap<String, serde_json::Value> {
     let any = Namespace::default();
     let mut config = Config::default();
     let numbers = NamespaceQuota {
@@ -455,7 +525,7 @@ fn generic(key: &str) -> String {
 }
 
 /// Every key with its value, in the order of the names.
-fn leaves(config: &Config) -> BTreeMap<String, serde_json::Value> {
+pub(super) fn leaves(config: &Config) -> BTreeMap<String, serde_json::Value> {
     let mut found = BTreeMap::new();
     let mut open = vec![(String::new(), serde_json::to_value(config).unwrap_or_default())];
     while let Some((path, value)) = open.pop() {

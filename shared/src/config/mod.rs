@@ -4,7 +4,12 @@
 //! checked once, and each error names the key, where it stands, and the fix. [`Loaded`] knows where each value came from.
 
 mod layers;
+mod profile;
+mod reload;
 mod validate;
+
+pub use profile::BUILT_IN as PROFILES_BUILT_IN;
+pub use reload::{Change, LIVE_KEYS, changes, is_live};
 
 pub use layers::{ConfigError, Loaded, Overrides, Shown, Surroundings};
 
@@ -14,6 +19,7 @@ use crate::ids::NodeId;
 use crate::spec::FunctionSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -112,11 +118,21 @@ pub struct ClusterConfig {
     pub tls_ca: Option<PathBuf>,
     /// Folder for state: secrets that were made here, uploads, results.
     pub data_dir: Option<PathBuf>,
+    /// Make nothing up: without `cluster.secret_file`, and a master without `cluster.data_dir`, a node does not start.
+    pub strict: bool,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { id: "quipu".into(), secret_file: None, tls_cert: None, tls_key: None, tls_ca: None, data_dir: None }
+        Self {
+            id: "quipu".into(),
+            secret_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            data_dir: None,
+            strict: false,
+        }
     }
 }
 
@@ -206,6 +222,8 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Where it stands, for people and placement.
     pub zone: String,
+    /// Its share of the shards under `scheduler.placement = "weighted"`; twice the weight, twice the shards.
+    pub weight: u32,
     /// How long a worker that leaves may finish what it has.
     pub drain_ms: u64,
     /// Who evaluates formulas.
@@ -236,6 +254,7 @@ impl Default for WorkerConfig {
             gossip,
             slots: 0,
             zone: String::new(),
+            weight: 1,
             drain_ms: 60_000,
             tier: TierChoice::Auto,
         }
@@ -360,11 +379,72 @@ pub struct SchedulerSettings {
     pub shard_target_ms: u64,
     /// Deaths after which a shard is poison and its job fails.
     pub attempts_max: u32,
+    /// Which of the workers with room gets a shard.
+    pub placement: PlacementPolicy,
+    /// Percent of the time in which something waits for a processor on a worker's host, past which it gets nothing
+    /// while others can work; 100 is never passed.
+    pub cpu_pressure_max: u8,
+    /// The same for memory.
+    pub memory_pressure_max: u8,
+    /// Bytes of memory that must be available on a worker's host, or it gets nothing while others can work.
+    pub memory_available_min_bytes: u64,
+    /// Failures in a row after which a worker is quarantined.
+    pub breaker_failures: u32,
+    /// First time of quarantine; doubles each time that the worker then fails its trial.
+    pub breaker_open_ms: u64,
+    /// Longest time of quarantine.
+    pub breaker_open_max_ms: u64,
+}
+
+/// Which of the workers with room gets a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementPolicy {
+    /// The one with the fewest leases for its slots, and of these the fastest; pressure of its host counts as load.
+    #[default]
+    LeastLoaded,
+    /// The one that has waited longest.
+    RoundRobin,
+    /// In proportion to `worker.weight`.
+    Weighted,
+    /// The same formula to the same workers, as far as they have room.
+    ConsistentHash,
+    /// Each job evenly over the zones.
+    ZoneSpread,
+}
+
+impl PlacementPolicy {
+    /// Every one.
+    pub const ALL: [Self; 5] =
+        [Self::LeastLoaded, Self::RoundRobin, Self::Weighted, Self::ConsistentHash, Self::ZoneSpread];
+}
+
+impl fmt::Display for PlacementPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeastLoaded => "least-loaded",
+            Self::RoundRobin => "round-robin",
+            Self::Weighted => "weighted",
+            Self::ConsistentHash => "consistent-hash",
+            Self::ZoneSpread => "zone-spread",
+        })
+    }
 }
 
 impl Default for SchedulerSettings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 10_000, shard_target_ms: 100, attempts_max: 4 }
+        Self {
+            lease_ttl_ms: 10_000,
+            shard_target_ms: 100,
+            attempts_max: 4,
+            placement: PlacementPolicy::LeastLoaded,
+            cpu_pressure_max: 95,
+            memory_pressure_max: 40,
+            memory_available_min_bytes: 128 << 20,
+            breaker_failures: 5,
+            breaker_open_ms: 5_000,
+            breaker_open_max_ms: 120_000,
+        }
     }
 }
 

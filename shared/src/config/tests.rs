@@ -115,6 +115,8 @@ fn every_key_can_be_set_from_the_environment() {
         ("master.node_id", "m-1"),
         ("worker.node_id", "w-1"),
         ("worker.tier", "interpreter"),
+        ("cluster.strict", "true"),
+        ("scheduler.placement", "zone-spread"),
         ("scheduler.lease_ttl_ms", "4000"),
         ("telemetry.otlp_endpoint", "http://127.0.0.1:9"),
         ("telemetry.sample_ratio", "0.5"),
@@ -123,7 +125,10 @@ fn every_key_can_be_set_from_the_environment() {
     for (key, default) in Place::new().load().unwrap().show().into_iter().map(|shown| (shown.key, shown.value)) {
         let name = format!("QUIPU_{}", key.to_uppercase().replace('.', "__"));
         let fallback = if default.parse::<u64>().is_ok() { "1900" } else { "127.0.0.1:9" };
-        let small = key == "worker.slots" || key.starts_with("limits.formula.");
+        let percent = ["scheduler.cpu_pressure_max", "scheduler.memory_pressure_max"].contains(&key.as_str());
+        let small = ["worker.slots", "worker.weight", "scheduler.breaker_failures"].contains(&key.as_str())
+            || percent
+            || key.starts_with("limits.formula.");
         let number = if small { "7" } else { fallback };
         place = place.variable(&name, values.get(key.as_str()).copied().unwrap_or(number));
     }
@@ -217,6 +222,13 @@ fn wrong_values_name_key_place_and_remedy() {
         ("[limits.formula]\ntoken_max = 10", "limits.formula.token_max", "did you mean limits.formula.tokens_max?"),
         ("[scheduler]\nlease_ttl_ms = 100", "scheduler.lease_ttl_ms", "at least 3000"),
         ("[scheduler]\nattempts_max = 0", "scheduler.attempts_max", "at least 1"),
+        ("[scheduler]\nplacement = 'random'", "scheduler.placement", "zone-spread"),
+        ("[scheduler]\ncpu_pressure_max = 101", "scheduler.cpu_pressure_max", "1 to 100"),
+        ("[scheduler]\nbreaker_failures = 0", "scheduler.breaker_failures", "1 to 1000"),
+        ("[scheduler]\nbreaker_open_max_ms = 10", "scheduler.breaker_open_max_ms", "breaker_open_ms"),
+        ("[worker]\nweight = 0", "worker.weight", "1 to 1000"),
+        ("[profiles]\nprod = 3", "profiles", "tables"),
+        ("[profiles.prod.worker]\nslot = 3", "worker.slot;", "did you mean worker.slots?"),
         ("[worker]\nzone = 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz'", "worker.zone", "64"),
         ("[log]\nlevel = 'quipu=loud'", "log.level", "debug"),
         ("[telemetry]\notlp_endpoint = 'localhost:4317'", "telemetry.otlp_endpoint", "http://"),
@@ -315,4 +327,67 @@ fn advertised_address_takes_an_ip_or_an_ip_with_port() {
     assert_eq!(advertised("10.0.0.7:7400"), Some(SocketAddr::from(([10, 0, 0, 7], 7400))));
     assert_eq!(advertised("::1").map(|address| address.is_ipv6()), Some(true));
     assert_eq!(Config::default().gossip.advertise_address(), None);
+}
+
+#[test]
+fn profile_stands_above_its_file_and_below_stronger_ones() {
+    let place = Place::new()
+        .file("system/quipu.toml", "[worker]\nslots = 1\nzone = 's'\n[profiles.prod.worker]\nslots = 2\nzone = 'p'")
+        .file("project/quipu.toml", "[worker]\nzone = 'mine'\n[profiles.lab.cluster]\nsecret_file = 'lab'");
+    let with = |name: &str| {
+        let mut overrides = Overrides::new();
+        overrides.profile(Some(name.into()));
+        place.load_with(&overrides)
+    };
+    let plain = place.load().unwrap();
+    assert_eq!((plain.config.worker.slots, plain.config.cluster.strict, plain.profile), (1, false, None));
+    let prod = with("prod").unwrap();
+    assert_eq!(
+        (prod.config.worker.slots, prod.config.worker.zone.as_str(), prod.config.cluster.strict),
+        (2, "mine", true)
+    );
+    assert_eq!(prod.sources["worker.slots"], format!("{} [profiles.prod]", place.path("system/quipu.toml").display()));
+    assert_eq!((prod.sources["cluster.strict"].as_str(), prod.profile.as_deref()), ("profile prod", Some("prod")));
+    assert!(with("dev").unwrap().config.log.level.contains("debug"));
+    let lab = with("lab").unwrap();
+    assert_eq!(lab.config.cluster.secret_file, Some(place.path("project/lab")), "relative to its file");
+    let error = with("stage").unwrap_err().to_string();
+    assert_eq!(error, "--profile: there is no profile \"stage\"; there are dev, lab, prod");
+}
+
+#[test]
+fn profile_comes_from_the_environment_and_yields_to_it() {
+    let place = Place::new().variable("QUIPU_PROFILE", "prod").variable("QUIPU_CLUSTER__STRICT", "0");
+    let loaded = place.load().unwrap();
+    assert_eq!((loaded.config.cluster.strict, loaded.profile.as_deref()), (false, Some("prod")));
+    let error = Place::new().variable("QUIPU_PROFILE", "nope").error();
+    assert_eq!(error, "QUIPU_PROFILE: there is no profile \"nope\"; there are dev, prod");
+}
+
+#[test]
+fn every_key_is_in_the_documentation_with_its_default_and_whether_it_is_live() {
+    let page = include_str!("../../../docs/CONFIG.md");
+    let lines: Vec<String> = super::layers::known_keys()
+        .into_iter()
+        .map(|(key, default)| {
+            let default = if default.is_null() || key.starts_with("namespaces.") {
+                String::new()
+            } else {
+                format!("`{default}`")
+            };
+            let live = if super::is_live(&key) { "yes" } else { "" };
+            format!("| `{key}` | {default} | {live} | ")
+        })
+        .collect();
+    let is_described = |line: &&String| {
+        let found: Vec<&str> = page.lines().filter(|of_page| of_page.starts_with(line.as_str())).collect();
+        found.len() == 1 && found.iter().all(|of_page| of_page.len() > line.len() + 10)
+    };
+    let missing: Vec<&str> = lines.iter().filter(|line| !is_described(line)).map(String::as_str).collect();
+    assert!(missing.is_empty(), "docs/CONFIG.md needs lines that begin like this and go on:\n{}", missing.join("\n"));
+    let known: Vec<&str> = lines.iter().map(|line| line.split('`').nth(1).unwrap()).collect();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for key in rows.filter(|key| key.contains('.')) {
+        assert!(known.contains(&key), "docs/CONFIG.md describes {key}, which does not exist");
+    }
 }

@@ -13,6 +13,10 @@ const LEASE_TTL_MIN_MS: u64 = 3_000;
 const SLOTS_MAX: u32 = 1024;
 /// Row numbers up to here are exact in a double.
 const ROWS_CEILING: u64 = 1 << 53;
+/// A day: a worker that is to stay away for longer is better stopped.
+const BREAKER_CEILING_MS: u64 = 86_400_000;
+/// With a larger weight, one worker would have to get a thousand shards before another gets its first.
+const WEIGHT_MAX: u32 = 1_000;
 
 /// About 1 GB of spans that nobody takes.
 const QUEUE_SPANS_CEILING: usize = 1 << 20;
@@ -30,6 +34,9 @@ impl Config {
         })?;
         require(self.worker.zone.len() <= LABEL_BYTES_MAX, "worker.zone", || {
             format!("must be at most {LABEL_BYTES_MAX} bytes")
+        })?;
+        require((1..=WEIGHT_MAX).contains(&self.worker.weight), "worker.weight", || {
+            format!("must be 1 to {WEIGHT_MAX}; a worker that is to get nothing is better drained")
         })?;
         check_limits(&self.limits)?;
         require(self.master.eval_threads <= SLOTS_MAX as usize, "master.eval_threads", || {
@@ -153,7 +160,27 @@ fn check_scheduler(scheduler: &SchedulerSettings) -> Checked {
     require((1..=60_000).contains(&scheduler.shard_target_ms), "scheduler.shard_target_ms", || {
         "must be 1 to 60000".into()
     })?;
-    require(scheduler.attempts_max >= 1, "scheduler.attempts_max", || "must be at least 1".into())
+    require(scheduler.attempts_max >= 1, "scheduler.attempts_max", || "must be at least 1".into())?;
+    let shares = [
+        ("scheduler.cpu_pressure_max", scheduler.cpu_pressure_max),
+        ("scheduler.memory_pressure_max", scheduler.memory_pressure_max),
+    ];
+    for (key, share) in shares {
+        require((1..=100).contains(&share), key, || "must be 1 to 100 percent; 100 is never passed".into())?;
+    }
+    require((1..=1_000).contains(&scheduler.breaker_failures), "scheduler.breaker_failures", || {
+        "must be 1 to 1000 failures in a row".into()
+    })?;
+    require((1..=BREAKER_CEILING_MS).contains(&scheduler.breaker_open_ms), "scheduler.breaker_open_ms", || {
+        format!("must be 1 to {BREAKER_CEILING_MS}")
+    })?;
+    let longest = scheduler.breaker_open_ms..=BREAKER_CEILING_MS;
+    require(longest.contains(&scheduler.breaker_open_max_ms), "scheduler.breaker_open_max_ms", || {
+        format!(
+            "must be from scheduler.breaker_open_ms, which is {}, to {BREAKER_CEILING_MS}",
+            scheduler.breaker_open_ms
+        )
+    })
 }
 
 fn check_telemetry(telemetry: &TelemetryConfig) -> Checked {

@@ -91,6 +91,12 @@ pub struct LinkStats {
     pub frames_sent: u64,
     /// Messages received.
     pub frames_received: u64,
+    /// Bytes of messages sent, before TLS and framing.
+    pub bytes_sent: u64,
+    /// Bytes of messages received, likewise.
+    pub bytes_received: u64,
+    /// Messages that were refused because too much waits for their peer.
+    pub frames_refused: u64,
     /// Messages that did not decode.
     pub frames_undecodable: u64,
     /// Messages without a live session.
@@ -107,6 +113,9 @@ pub struct LinkStats {
 struct Counters {
     frames_sent: AtomicU64,
     frames_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    frames_refused: AtomicU64,
     frames_undecodable: AtomicU64,
     frames_stale: AtomicU64,
     handshakes_failed: AtomicU64,
@@ -394,14 +403,15 @@ where
         let found = state.sessions.get(&peer).and_then(|session| session.port.as_ref().map(|port| (session, port)));
         let Some((session, port)) = found else { return Err(SendError::NotConnected(peer)) };
         // Under the lock, so that the gate's sizes are in the order of the frames.
-        session
-            .gate
-            .add_outbound(bytes, self.limits.outbound_bytes_max)
-            .map_err(|queued_bytes| SendError::QueueFull { peer, queued_bytes })?;
+        if let Err(queued_bytes) = session.gate.add_outbound(bytes, self.limits.outbound_bytes_max) {
+            bump(&self.counters.frames_refused);
+            return Err(SendError::QueueFull { peer, queued_bytes });
+        }
         if !port::send(port, session.token, payload) {
             return Err(SendError::NotConnected(peer));
         }
         bump(&self.counters.frames_sent);
+        self.counters.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -430,6 +440,9 @@ where
             outbound_bytes: state.sessions.values().map(|session| session.gate.outbound_bytes()).sum(),
             frames_sent: read(&self.counters.frames_sent),
             frames_received: read(&self.counters.frames_received),
+            bytes_sent: read(&self.counters.bytes_sent),
+            bytes_received: read(&self.counters.bytes_received),
+            frames_refused: read(&self.counters.frames_refused),
             frames_undecodable: read(&self.counters.frames_undecodable),
             frames_stale: read(&self.counters.frames_stale),
             handshakes_failed: read(&self.counters.handshakes_failed),
@@ -463,6 +476,7 @@ where
             }
         };
         bump(&self.counters.frames_received);
+        self.counters.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
         session.gate.add_inbound(bytes);
         match events {
             Some(events) if session.port.is_some() => {

@@ -96,6 +96,17 @@ pub struct DriverStats {
     pub clock_skews: u64,
 }
 
+/// Members by what the protocol makes of them, without this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberCounts {
+    /// They answer.
+    pub alive: u64,
+    /// They are doubted, and may answer yet.
+    pub suspect: u64,
+    /// They have left or failed, and are remembered for a while.
+    pub down: u64,
+}
+
 /// How fast the protocol runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -195,6 +206,19 @@ impl Driver {
     /// The counters so far.
     pub fn stats(&self) -> DriverStats {
         DriverStats { seal: self.sealer.stats(), ..self.stats }
+    }
+
+    /// The members by state; looks at each of them.
+    pub fn member_counts(&self) -> MemberCounts {
+        let mut counts = MemberCounts::default();
+        for member in self.protocol.iter_membership_state() {
+            match member.state() {
+                State::Alive => counts.alive += 1,
+                State::Suspect => counts.suspect += 1,
+                State::Down => counts.down += 1,
+            }
+        }
+        counts
     }
 
     /// Replaces the addresses that this node joins through, and asks them at once.

@@ -5,7 +5,7 @@
 //! is counted at most; it never ends the task.
 
 use super::Now;
-use super::driver::{DownReason, Driver, DriverStats, MemberEvent, Timing};
+use super::driver::{DownReason, Driver, DriverStats, MemberCounts, MemberEvent, Timing};
 use super::identity::{Identity, LABEL_BYTES_MAX, Member};
 use super::seal::{DATAGRAM_BYTES_MAX, Sealer};
 use async_trait::async_trait;
@@ -26,6 +26,8 @@ const RESOLVE_RETRY: Duration = Duration::from_secs(2);
 const BATCH_MAX: usize = 64;
 /// Pause after the socket itself fails, so that a lasting failure does not spin.
 const SOCKET_RETRY: Duration = Duration::from_millis(20);
+/// How often the members are counted by state: each time would be a look at all of them for every datagram.
+pub const MEMBERS_COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// Changes that a subscriber may be behind before it is cut off.
 const EVENTS_MAX: usize = 4096;
 
@@ -111,6 +113,8 @@ pub trait Membership: Send + Sync + 'static {
 pub struct GossipStats {
     /// Of the protocol and the sealer.
     pub driver: DriverStats,
+    /// The members by state, at most [`MEMBERS_COUNTED_EVERY`] old.
+    pub members: MemberCounts,
     /// Datagrams sent.
     pub sent: u64,
     /// Bytes sent, without UDP's and IP's headers.
@@ -172,7 +176,8 @@ impl Gossip {
             resolver.spawn(resolve(config.seeds, local, found));
         }
         let handle = GossipHandle { local, shared: Arc::clone(&shared), commands, ended };
-        let task = Task { socket, clock, driver, shared, stats: GossipStats::default(), seeds, orders };
+        let stats = GossipStats::default();
+        let task = Task { socket, clock, driver, shared, stats, counted_at: None, seeds, orders };
         tokio::spawn(async move {
             task.run().await;
             resolver.abort_all();
@@ -318,6 +323,7 @@ struct Task {
     driver: Driver,
     shared: Arc<Mutex<Shared>>,
     stats: GossipStats,
+    counted_at: Option<Instant>,
     seeds: mpsc::Receiver<Vec<SocketAddr>>,
     orders: mpsc::Receiver<Leave>,
 }
@@ -378,6 +384,10 @@ impl Task {
                 }
                 Err(_) => self.stats.send_errors += 1,
             }
+        }
+        if self.counted_at.is_none_or(|at| at.elapsed() >= MEMBERS_COUNTED_EVERY) {
+            self.counted_at = Some(Instant::now());
+            self.stats.members = self.driver.member_counts();
         }
         let mut shared = lock(&self.shared);
         while let Some(event) = self.driver.poll_event() {

@@ -12,7 +12,7 @@ pub mod seal;
 #[cfg(test)]
 mod simulation;
 
-pub use driver::{DownReason, DriverStats, MemberEvent};
+pub use driver::{DownReason, DriverStats, MemberCounts, MemberEvent};
 pub use gossip::{Gossip, GossipConfig, GossipError, GossipHandle, GossipStats, MemberEvents, Membership, is_seed};
 pub use identity::{Identity, Member};
 

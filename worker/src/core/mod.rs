@@ -17,9 +17,11 @@ use crate::task::{AttemptControl, OpenJob, Task, TaskInput};
 use bytes::{Bytes, BytesMut};
 use quipu_shared::block::RowError;
 use quipu_shared::config::TierChoice;
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{Epoch, Generation, JobId, NodeId};
 use quipu_shared::wire::{
-    CHUNK_BYTES, CHUNKS_IN_FLIGHT, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand, WorkerEvent,
+    CHUNK_BYTES, CHUNKS_IN_FLIGHT, EvalTier, HeldShard, Hello, INLINE_BYTES_MAX, Lease, ShardInput, WorkerCommand,
+    WorkerEvent,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub type Slot = usize;
 /// What an executor made of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawOutput {
+    /// Who evaluated most of its rows.
+    pub tier: EvalTier,
     /// Rows that were evaluated.
     pub rows: u64,
     /// Rows that failed.
@@ -63,6 +67,8 @@ pub struct WorkerIdentity {
     pub credits: u32,
     /// Zone.
     pub zone: String,
+    /// Its share, where the master places by weight.
+    pub weight: u32,
     /// Who evaluates formulas here.
     pub tier: TierChoice,
 }
@@ -91,6 +97,8 @@ pub enum Event {
     },
     /// Time to report progress.
     ProgressDue,
+    /// This is how the host does.
+    HostMeasured(HostLoad),
     /// The worker is to leave.
     DrainRequested,
 }
@@ -218,6 +226,11 @@ impl WorkerCore {
                 self.finish_attempt(slot, lease, busy_us, result, effects);
             }
             Event::ProgressDue => self.report_progress(effects),
+            Event::HostMeasured(host) => {
+                if self.welcomed {
+                    self.send(WorkerEvent::HostReported(host), effects);
+                }
+            }
             Event::DrainRequested => self.drain(effects),
         }
         self.fill_slots(effects);
@@ -256,6 +269,7 @@ impl WorkerCore {
             slots: self.identity.slots,
             credits: self.identity.credits,
             zone: self.identity.zone.clone(),
+            weight: self.identity.weight,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: quipu_shared::PROTOCOL_VERSION,
             numerics: quipu_shared::NUMERICS_VERSION,

@@ -32,7 +32,7 @@ impl Finished {
             let len = raw.bytes.len() as u64;
             (Payload::Ready { len, digest: *blake3::hash(&raw.bytes).as_bytes() }, raw.bytes)
         };
-        let output = ShardOutput { rows: raw.rows, failed: raw.failed, errors: raw.errors, payload };
+        let output = ShardOutput { tier: raw.tier, rows: raw.rows, failed: raw.failed, errors: raw.errors, payload };
         Self { first_row, rows, busy_us, output, bytes, periods_unanswered: 0 }
     }
 

@@ -45,6 +45,7 @@ impl Bench {
             slots,
             credits,
             zone: String::new(),
+            weight: 1,
             tier: Default::default(),
         };
         let mut bench = Self { core: WorkerCore::new(identity, false), sent: vec![], executed: vec![], left: false };
@@ -87,7 +88,8 @@ impl Bench {
     }
 
     fn finish(&mut self, slot: Slot, shard: u64, bytes: &[u8]) {
-        let output = RawOutput { rows: 1, failed: 0, errors: vec![], bytes: Bytes::copy_from_slice(bytes) };
+        let output =
+            RawOutput { tier: EvalTier::Jit, rows: 1, failed: 0, errors: vec![], bytes: Bytes::copy_from_slice(bytes) };
         self.step(Event::AttemptFinished { slot, lease: lease(shard), busy_us: 7, result: Ok(output) });
     }
 

@@ -24,6 +24,7 @@ use quipu_shared::block::{Block, Column, RowError, RowState, Values};
 use quipu_shared::formula::Evaluator;
 use quipu_shared::formula::typed::{TypedFormula, ValueType};
 use quipu_shared::spec::OnError;
+use quipu_shared::wire::EvalTier;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub struct Engine {
     ranges: Vec<(i64, i64)>,
     explained: usize,
     trial: Trial,
+    /// Rows so far, in the order of [`EvalTier::ALL`].
+    tier_rows: [u64; EvalTier::ALL.len()],
 }
 
 /// The best times of a block with checks and with a proof, until one is chosen. It shows in nothing but the time.
@@ -92,7 +95,14 @@ impl Engine {
             ranges: Vec::new(),
             explained: 0,
             trial: Trial::default(),
+            tier_rows: [0; EvalTier::ALL.len()],
         }
+    }
+
+    /// Who has evaluated most rows so far; of two with as many the faster one.
+    pub fn main_tier(&self) -> EvalTier {
+        let rows = |tier: &EvalTier| self.tier_rows[*tier as usize];
+        EvalTier::ALL.into_iter().max_by_key(rows).filter(|tier| rows(tier) > 0).unwrap_or_default()
     }
 
     /// Evaluates the rows of a block that are `selected` (one flag a row; `None` is all) into `values`, whose buffers are
@@ -101,12 +111,17 @@ impl Engine {
     pub fn evaluate(&mut self, block: &Block, selected: Option<&[bool]>, on_error: OnError, values: &mut Values) {
         let plan = Arc::clone(&self.plan);
         let tier = plan.tier(block.len);
-        match plan.typed() {
+        let by = match plan.typed() {
             Ok(typed) if tier != Tier::Evalexpr && fits(typed, block) => {
                 self.evaluate_typed(&plan, typed, tier, block, selected, on_error, values);
+                if tier == Tier::Jit { EvalTier::Jit } else { EvalTier::Interpreter }
             }
-            _ => *values = self.evaluator.evaluate_where(block, selected, on_error),
-        }
+            _ => {
+                *values = self.evaluator.evaluate_where(block, selected, on_error);
+                EvalTier::Evalexpr
+            }
+        };
+        self.tier_rows[by as usize] += block.len as u64;
     }
 
     #[allow(clippy::too_many_arguments, reason = "one caller, which has them all")]

@@ -16,7 +16,7 @@ use quipu_shared::reduce::ReducerSet;
 use quipu_shared::render::{EvalFailure, MapRenderer, RowRenderer, write_eval_line};
 use quipu_shared::spec::{JobKind, JobSpec, OnError, Scalar};
 use quipu_shared::table::TableReader;
-use quipu_shared::wire::ERRORS_KEPT_MAX;
+use quipu_shared::wire::{ERRORS_KEPT_MAX, EvalTier};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -110,7 +110,7 @@ fn run_eval(task: &Task, prepared: &PreparedJob, formulas: &[String]) -> Result<
         write_eval_line(&mut out, row, &result.map_err(|error| EvalFailure::from(&error)));
         task.control.add_rows(1);
     }
-    Ok(RawOutput { rows: formulas.len() as u64, failed, errors, bytes: out.into() })
+    Ok(RawOutput { tier: EvalTier::Evalexpr, rows: formulas.len() as u64, failed, errors, bytes: out.into() })
 }
 
 fn table_bytes(input: &TaskInput) -> Result<Bytes, RunError> {
@@ -247,6 +247,7 @@ impl<'a> Shard<'a> {
             if fails {
                 // The job will fail with this row or a lower one: nothing above it is of use.
                 return Ok(RawOutput {
+                    tier: self.formula.main_tier(),
                     rows: self.rows,
                     failed: self.failed,
                     errors: self.errors,
@@ -264,7 +265,8 @@ impl<'a> Shard<'a> {
             Some(reducers) => reducers.to_bytes().into(),
             None => self.out.into(),
         };
-        Ok(RawOutput { rows: self.rows, failed: self.failed, errors: self.errors, bytes })
+        let tier = self.formula.main_tier();
+        Ok(RawOutput { tier, rows: self.rows, failed: self.failed, errors: self.errors, bytes })
     }
 
     /// Hands the values to the reducers. A value that they do not take is a failed row like any other.

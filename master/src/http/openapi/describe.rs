@@ -31,6 +31,8 @@ pub(super) struct Operation {
     builder: OperationBuilder,
     problems: Vec<u16>,
     text: String,
+    body: Option<RequestBodyBuilder>,
+    optional_body: bool,
 }
 
 impl Operation {
@@ -42,7 +44,16 @@ impl Operation {
             Need::Role(_) => PROBLEMS_OF_ALL.to_vec(),
         };
         let builder = OperationBuilder::new().operation_id(Some(id)).tag(tag).summary(Some(summary));
-        let mut operation = Self { method, path, schemas: Vec::new(), builder, problems, text: String::new() };
+        let mut operation = Self {
+            method,
+            path,
+            schemas: Vec::new(),
+            builder,
+            problems,
+            text: String::new(),
+            body: None,
+            optional_body: false,
+        };
         operation.name::<Problem>();
         operation
     }
@@ -125,13 +136,16 @@ impl Operation {
         self.takes_content(JSON, content, "")
     }
 
+    /// The body may be left out: nothing is as good as any bytes.
+    pub(super) fn without_body(mut self) -> Self {
+        self.optional_body = true;
+        self
+    }
+
     /// Takes something else.
     pub(super) fn takes_content(mut self, media_type: &str, content: Content, text: &str) -> Self {
-        let mut body = RequestBodyBuilder::new().content(media_type, content).required(Some(Required::True));
-        if !text.is_empty() {
-            body = body.description(Some(text));
-        }
-        self.builder = self.builder.request_body(Some(body.build()));
+        let body = RequestBodyBuilder::new().content(media_type, content);
+        self.body = Some(if text.is_empty() { body } else { body.description(Some(text)) });
         self.problems.extend(PROBLEMS_OF_BODIES);
         self
     }
@@ -183,6 +197,10 @@ impl Operation {
     }
 
     pub(super) fn into_builder(mut self) -> OperationBuilder {
+        if let Some(body) = self.body.take() {
+            let required = if self.optional_body { Required::False } else { Required::True };
+            self.builder = self.builder.request_body(Some(body.required(Some(required)).build()));
+        }
         self.problems.sort_unstable();
         self.problems.dedup();
         for status in &self.problems {
@@ -254,7 +272,6 @@ pub(super) fn integer(minimum: u64) -> Schema {
     let schema = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(minimum as f64))
-        .maximum(Some(i64::MAX as f64));
+        .minimum(Some(minimum as f64));
     Schema::Object(schema.build())
 }

@@ -145,7 +145,7 @@ fn streams() -> Vec<Operation> {
             )
             .number("job", "The job's id.")
             .header("Last-Event-ID", "The id of the last event that was seen.", string())
-            .gives_content(200, "The job, again and again.", [("text/event-stream", text())])
+            .gives_content(200, "The job, again and again.", [("text/event-stream", event())])
             .gives_content(204, "`Last-Event-ID` was the last event.", [])
             .refuses(&[404]),
         Operation::new(Get, format!("{job}/results"), "job_results", tag, "Read a job's results")
@@ -160,8 +160,20 @@ fn streams() -> Vec<Operation> {
         Operation::new(Put, UPLOADS_PATH, "upload", tag, "Upload a table")
             .text("Its digest names it in the spec of a `map` job.")
             .takes_content("application/octet-stream", binary(), "The table's bytes.")
+            .without_body()
             .gives::<Upload>(200, "The digest of what came."),
     ]
+}
+
+/// An event of a stream.
+fn event() -> utoipa::openapi::Content {
+    let event = ObjectBuilder::new()
+        .description(Some("One event: its data is a `JobView` as JSON."))
+        .property("id", string())
+        .property("event", string())
+        .property("data", string())
+        .required("data");
+    ContentBuilder::new().schema(Some(event.build())).build()
 }
 
 /// A media type without parameters.

@@ -222,7 +222,7 @@ async fn who_asks_for_a_page_without_a_token_gets_the_form() {
     let server = start(|_| {}).await;
     let page = server.ask("GET", "/", &[("NoToken", ""), ("Accept", "text/html,*/*")], "").await;
     assert_eq!(page.status, 401);
-    assert!(page.text().contains("<form method=\"post\" action=\"/login\">"), "{}", page.text());
+    assert!(page.text().contains("method=\"post\" action=\"/login\""), "{}", page.text());
     let other = server.ask("GET", "/", &[("NoToken", ""), ("Accept", "*/*")], "").await;
     assert_eq!((other.status, other.problem().as_str()), (401, "no_token"));
     assert_eq!(server.ask("GET", "/login", &[("NoToken", "")], "").await.status, 200);

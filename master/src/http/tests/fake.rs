@@ -165,6 +165,10 @@ pub fn node() -> NodeView {
         rows_per_s: 1.5e9,
         shards_done: 3,
         note: None,
+        breaker: Default::default(),
+        cpu_pressure: Some(12),
+        memory_pressure: Some(0),
+        memory_available_bytes: Some(1 << 30),
     }
 }
 

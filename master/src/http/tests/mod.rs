@@ -10,6 +10,7 @@ mod fake;
 mod grpc;
 mod h2;
 mod limits;
+mod metrics;
 mod queue;
 mod raw;
 mod routes;

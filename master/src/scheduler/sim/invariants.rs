@@ -2,7 +2,14 @@
 //! [`AFTER_STEP`] once a step is over, [`SAMPLED`] after some. Most look only at the [`Ledger`]; a few hold the core's
 //! sets against its state.
 
+use super::fairness::{
+    group_stays_within_its_rate, quarantine_has_a_reason, somebody_may_always_work, worker_in_quarantine_gets_nothing,
+    worker_on_trial_has_one_probe, worker_that_keeps_failing_is_in_quarantine,
+    worker_under_pressure_gets_nothing_while_another_is_fit,
+};
 use super::ledger::{Ledger, SeenJob};
+use crate::scheduler::breaker::Standing;
+use crate::scheduler::fitness::Census;
 use crate::scheduler::job::Job;
 use crate::scheduler::{Effect, JobOutcome, Scheduler, TimerKey};
 use quipu_shared::ids::WorkerId;
@@ -54,6 +61,7 @@ pub const ON_EFFECT: &[(&str, OnEffect)] = named![
     deadline_outcome_is_not_early,
     closed_worker_left_a_cancel_unanswered,
     timer_is_armed_only_to_come_earlier,
+    group_stays_within_its_rate,
 ];
 
 /// Asked after each step.
@@ -70,11 +78,21 @@ pub const AFTER_STEP: &[(&str, AfterStep)] = named![
     nothing_leasable_waits_for_a_free_worker,
     held_leases_are_the_attempts,
     stragglers_are_the_shards_with_one_live_attempt,
+    worker_in_quarantine_gets_nothing,
+    worker_on_trial_has_one_probe,
+    worker_that_keeps_failing_is_in_quarantine,
+    quarantine_has_a_reason,
+    somebody_may_always_work,
+    worker_under_pressure_gets_nothing_while_another_is_fit,
 ];
 
 /// Asked after every [`SAMPLED_STEPS`]th step: they look at everything, and what breaks them stays broken.
-pub const SAMPLED: &[(&str, AfterStep)] =
-    named![counts_are_what_was_seen, every_row_is_open_done_or_uncut, uncut_rows_are_all_others,];
+pub const SAMPLED: &[(&str, AfterStep)] = named![
+    counts_are_what_was_seen,
+    attempts_are_live_or_have_one_outcome,
+    every_row_is_open_done_or_uncut,
+    uncut_rows_are_all_others,
+];
 
 /// A shard that is given to a worker, anew or under a new lease.
 struct Grant {
@@ -361,8 +379,13 @@ fn nothing_is_overdue(_: &Ledger, core: &Scheduler) -> bool {
     let attempts = core.attempts.iter().map(|(&id, attempt)| (attempt.timer_at, TimerKey::Attempt(id)));
     let pauses = core.workers.iter().filter_map(|(&id, worker)| Some((worker.backoff_until?, TimerKey::Backoff(id))));
     let shards = core.jobs.iter().flat_map(|(&id, job)| job.shards.values().map(move |shard| (id, shard)));
+    let breakers = core.workers.iter().filter_map(|(&id, worker)| match worker.breaker.standing {
+        Standing::Open { until, .. } => Some((until, TimerKey::Breaker(id))),
+        _ => None,
+    });
     let paused = shards.filter_map(|(id, shard)| Some((shard.paused_until?, TimerKey::Pause(id, shard.first_row))));
-    let expected: BTreeSet<_> = attempts.chain(pauses).chain(paused).collect();
+    let expected: BTreeSet<_> =
+        attempts.chain(pauses).chain(paused).chain(breakers).chain(core.groups.timers()).collect();
     let timers = core.timers.iter().copied().filter(|(_, key)| !matches!(key, TimerKey::Deadline(_)));
     expected == timers.collect() && core.timers.first().is_none_or(|&(at, _)| at > core.now)
 }
@@ -373,21 +396,27 @@ fn free_workers_are_those_with_room(_: &Ledger, core: &Scheduler) -> bool {
         .workers
         .iter()
         .filter(|(id, worker)| {
-            worker.is_willing() && worker.held.len() < worker.credits as usize && core.reserved != Some(**id)
+            core.is_willing(worker) && worker.held.len() < worker.credits as usize && core.reserved != Some(**id)
         })
         .map(|(&id, worker)| (worker.load_permille(), id))
         .collect();
     let slots: u64 =
-        core.workers.values().filter(|worker| !worker.draining).map(|worker| u64::from(worker.slots)).sum();
-    expected == core.free && slots == core.slots
+        core.workers.values().filter(|worker| !worker.draining).map(|worker| u64::from(worker.facts.slots)).sum();
+    let mut census = Census::default();
+    core.workers.values().for_each(|worker| census.add(Census::of(worker)));
+    expected == core.free && slots == core.slots && census == core.census
 }
 
 /// The sets of ready jobs and of quarantines are what a look at every job gives.
 fn ready_jobs_are_those_with_something_to_lease(_: &Ledger, core: &Scheduler) -> bool {
     let priority = |job: &Job| Reverse(job.plan.priority);
     let order = |job: &Job| (priority(job), job.leased);
-    let ready: BTreeSet<_> =
-        core.jobs.iter().filter(|(_, job)| job.is_ready()).map(|(&id, job)| (order(job), id)).collect();
+    let ready: BTreeSet<_> = core
+        .jobs
+        .iter()
+        .filter(|(_, job)| job.is_ready() && !core.groups.waits(job.group))
+        .map(|(&id, job)| (order(job), id))
+        .collect();
     let quarantines: BTreeSet<_> =
         core.jobs.iter().filter(|(_, job)| !job.quarantined.is_empty()).map(|(&id, job)| (priority(job), id)).collect();
     ready == core.ready && quarantines == core.quarantines
@@ -457,6 +486,14 @@ fn counts_are_what_was_seen(ledger: &Ledger, core: &Scheduler) -> bool {
             && counts.done == seen.records.len() as u64
             && core.job_rows(*id) == Some((rows_done, seen.rows_known))
     })
+}
+
+/// Every attempt that was granted is counted as live, or under one outcome.
+fn attempts_are_live_or_have_one_outcome(_ledger: &Ledger, core: &Scheduler) -> bool {
+    let live = core.attempts.values().filter(|attempt| attempt.ended_at.is_none()).count() as u64;
+    let counts = core.attempt_counts();
+    let ended: u64 = counts.outcomes().iter().map(|(_, count)| count).sum();
+    counts.granted == live + ended && counts.live() == live
 }
 
 /// Below the cursor, each row is done or in exactly one open shard; queued shards are the open ones without attempts.

@@ -1,10 +1,12 @@
 //! What an onlooker knows of the scheduler from its events and effects alone, kept without a look into it.
 
 use super::store::Store;
-use crate::scheduler::{Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig};
-use quipu_shared::ids::{AttemptId, Epoch, JobId, ShardId, WorkerId};
+use crate::scheduler::{Effect, Event, JobOutcome, JobPlan, Millis, SchedulerConfig, WorkerFacts};
+use quipu_shared::host::HostLoad;
+use quipu_shared::ids::{AttemptId, Epoch, JobId, NodeId, ShardId, WorkerId};
 use quipu_shared::wire::{HeldShard, Lease};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A worker in the schedule.
 #[derive(Debug)]
@@ -17,6 +19,40 @@ pub struct SeenWorker {
     /// Largest shard that it completed, by job.
     pub proven: BTreeMap<JobId, u64>,
     pub heard_at: Millis,
+    pub facts: WorkerFacts,
+    /// As it last said.
+    pub host: HostLoad,
+}
+
+/// What speaks against a node, over all its connections.
+#[derive(Debug, Default)]
+pub struct SeenNode {
+    /// Its attempts that failed since it last completed anything, of jobs that others can do and of shards that failed
+    /// nowhere else: for these, nothing excuses it.
+    pub guilty: BTreeSet<(JobId, ShardId, AttemptId)>,
+    /// Whether any attempt failed here since then.
+    pub is_doubtful: bool,
+    /// Everything since then that might count against it.
+    pub troubles: u64,
+}
+
+/// What a group of jobs got.
+#[derive(Debug, Default)]
+pub struct SeenGroup {
+    pub rows_per_s: Option<u64>,
+    /// The most by which what it got in any stretch of time up to now is over its rate.
+    pub excess_millirows: u64,
+    pub leased_at: Millis,
+    /// Rows of the largest shard since the rate was set.
+    pub shard_rows_max: u64,
+}
+
+impl SeenGroup {
+    /// Excess after a lease of so many rows.
+    pub fn excess_with(&self, now: Millis, rows: u64) -> u64 {
+        let allowed = (now - self.leased_at) * self.rows_per_s.unwrap_or(0);
+        self.excess_millirows.saturating_sub(allowed) + rows * 1_000
+    }
 }
 
 /// A lease of this epoch.
@@ -37,6 +73,7 @@ pub struct SeenLease {
     pub expired: bool,
     /// Whether it took over an attempt of an older epoch.
     pub adopted: bool,
+    pub node: NodeId,
 }
 
 /// A job, ended or not.
@@ -56,6 +93,10 @@ pub struct SeenJob {
     pub deaths: BTreeMap<ShardId, u32>,
     /// Shards whose last attempt failed, and when: they are to pause.
     pub failed_at: BTreeMap<ShardId, Millis>,
+    /// Nodes on which an attempt of a shard died.
+    pub died_on: BTreeMap<ShardId, BTreeSet<NodeId>>,
+    /// Nodes that completed anything in this epoch.
+    pub done_by: BTreeSet<NodeId>,
     pub outcome: Option<JobOutcome>,
 }
 
@@ -71,6 +112,8 @@ impl SeenJob {
             ranges: BTreeMap::new(),
             deaths: BTreeMap::new(),
             failed_at: BTreeMap::new(),
+            died_on: BTreeMap::new(),
+            done_by: BTreeSet::new(),
             outcome: None,
         }
     }
@@ -122,11 +165,18 @@ pub struct Ledger {
     pub answered: usize,
     /// The lowest priority that got a lease in this step, speculative attempts aside.
     pub served: Option<i8>,
+    /// Leases of this step.
+    pub granted: Vec<(WorkerId, Lease)>,
+    /// The fewest failures that it took for a quarantine, at any time.
+    pub breaker_failures_min: u32,
+    pub nodes: BTreeMap<NodeId, SeenNode>,
+    pub groups: BTreeMap<Arc<str>, SeenGroup>,
 }
 
 impl Ledger {
     pub fn new(config: SchedulerConfig) -> Self {
         Self {
+            breaker_failures_min: config.breaker_failures,
             config,
             now: 0,
             epoch: Epoch(1),
@@ -142,6 +192,9 @@ impl Ledger {
             held: Vec::new(),
             answered: 0,
             served: None,
+            granted: Vec::new(),
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
         }
     }
 
@@ -152,11 +205,15 @@ impl Ledger {
         self.leases.clear();
         self.live.clear();
         self.armed_at = None;
+        self.nodes.clear();
+        self.groups.clear();
         self.jobs.retain(|job, _| store.recover().contains_key(job));
         for (&id, durable) in store.recover() {
             let job = self.jobs.entry(id).or_insert_with(|| SeenJob::new(&durable.plan));
             job.deaths.clear();
             job.failed_at.clear();
+            job.died_on.clear();
+            job.done_by.clear();
             job.records.clone_from(&durable.ranges);
             job.ranges = job.records.iter().map(|(&row, &(end_row, shard))| (shard, (row, end_row - row))).collect();
             (job.failing, job.outcome) = (durable.failed_row, durable.outcome);
@@ -181,9 +238,23 @@ impl Ledger {
     }
 
     fn die(&mut self, lease: Lease) {
+        let Some(node) = self.leases.get(&lease).map(|seen| seen.node.clone()) else { return };
         if let Some(job) = self.jobs.get_mut(&lease.job) {
             *job.deaths.entry(lease.shard).or_default() += 1;
+            job.died_on.entry(lease.shard).or_default().insert(node.clone());
         }
+        // Whoever else failed on this shard may be as good as this one.
+        for (_, other) in self.nodes.iter_mut().filter(|(id, _)| **id != node) {
+            other.guilty.retain(|(job, shard, _)| (*job, *shard) != (lease.job, lease.shard));
+        }
+    }
+
+    fn trouble(&mut self, node: &NodeId) {
+        self.nodes.entry(node.clone()).or_default().troubles += 1;
+    }
+
+    fn node_of(&self, worker: WorkerId) -> Option<NodeId> {
+        self.workers.get(&worker).map(|seen| seen.facts.node.clone())
     }
 
     /// The worker reports the lease as over; true if it was live.
@@ -198,7 +269,8 @@ impl Ledger {
     }
 
     fn lose(&mut self, worker: WorkerId) {
-        let held = self.workers.remove(&worker).map(|worker| worker.held).unwrap_or_default();
+        let Some(SeenWorker { held, facts, .. }) = self.workers.remove(&worker) else { return };
+        self.trouble(&facts.node);
         for lease in held {
             if self.live.remove(&lease) {
                 self.die(lease);
@@ -213,10 +285,12 @@ impl Ledger {
         self.held.clear();
         self.answered = 0;
         self.served = None;
+        self.granted.clear();
         if let Event::ShardAccepted { worker, .. }
         | Event::ShardRejected { worker, .. }
         | Event::ShardProgressed { worker, .. }
         | Event::ShardCompleted { worker, .. }
+        | Event::HostReported { worker, .. }
         | Event::ShardFailed { worker, .. } = event
             && let Some(seen) = self.workers.get_mut(worker)
         {
@@ -236,15 +310,17 @@ impl Ledger {
                     seen.window = *up_to_row;
                 }
             }
-            Event::WorkerJoined { worker, credits, held, .. } => {
+            Event::WorkerJoined { worker, facts, held } => {
                 self.held = held.iter().filter(|held| held.lease.epoch < self.epoch).copied().collect();
                 let seen = SeenWorker {
-                    credits: *credits,
+                    credits: facts.credits,
                     draining: false,
                     held: BTreeSet::new(),
                     paused_until: 0,
                     proven: BTreeMap::new(),
                     heard_at: self.now,
+                    facts: facts.clone(),
+                    host: HostLoad::default(),
                 };
                 self.workers.insert(*worker, seen);
             }
@@ -269,6 +345,8 @@ impl Ledger {
                     && let Some(seen) = self.workers.get_mut(worker)
                 {
                     seen.paused_until = self.now + self.config.reject_backoff_ms;
+                    let node = seen.facts.node.clone();
+                    self.trouble(&node);
                 }
             }
             Event::ShardCompleted { worker, lease, failed_row, .. } => {
@@ -280,6 +358,7 @@ impl Ledger {
             Event::ShardFailed { worker, lease } => {
                 if self.report(*worker, *lease) {
                     self.die(*lease);
+                    self.suspect(*worker, *lease);
                     if self.live(lease.job, lease.shard).next().is_none()
                         && let Some(job) = self.jobs.get_mut(&lease.job)
                     {
@@ -287,8 +366,35 @@ impl Ledger {
                     }
                 }
             }
+            Event::HostReported { worker, host } => {
+                if let Some(seen) = self.workers.get_mut(worker) {
+                    seen.host = *host;
+                }
+            }
+            Event::GroupRateChanged { group, rows_per_s } => {
+                let fresh = SeenGroup { rows_per_s: *rows_per_s, leased_at: self.now, ..SeenGroup::default() };
+                self.groups.insert(Arc::clone(group), fresh);
+            }
+            Event::ConfigChanged { config } => {
+                self.breaker_failures_min = self.breaker_failures_min.min(config.breaker_failures);
+                self.config = SchedulerConfig::clone(config);
+            }
             Event::TimerFired => self.armed_at = None,
             Event::JobRecovered { .. } | Event::JobCancelled { .. } => {}
+        }
+    }
+
+    /// A live attempt has failed, and not because its worker went away.
+    fn suspect(&mut self, worker: WorkerId, lease: Lease) {
+        let (Some(node), Some(job)) = (self.node_of(worker), self.jobs.get(&lease.job)) else { return };
+        let is_of_others = job.done_by.iter().any(|other| *other != node);
+        let is_elsewhere = job.died_on.get(&lease.shard).is_some_and(|on| on.iter().any(|other| *other != node));
+        let has_ended = job.outcome.is_some();
+        let seen = self.nodes.entry(node).or_default();
+        seen.troubles += 1;
+        seen.is_doubtful = true;
+        if is_of_others && !is_elsewhere && !has_ended {
+            seen.guilty.insert((lease.job, lease.shard, lease.attempt));
         }
     }
 
@@ -307,6 +413,17 @@ impl Ledger {
         match effect {
             Effect::RecordCompletion { job, shard, first_row, rows, lease } => {
                 let completed = self.completed.filter(|(_, of, _)| of == lease);
+                if let Some(node) = completed.and_then(|(worker, ..)| self.node_of(worker)) {
+                    let died_on = self.jobs.get(job).and_then(|seen| seen.died_on.get(shard)).cloned();
+                    for other in died_on.into_iter().flatten().filter(|other| *other != node) {
+                        // What failed there works here; each of its attempts may count.
+                        self.nodes.entry(other).or_default().troubles += u64::from(self.config.attempts_max);
+                    }
+                    self.nodes.insert(node.clone(), SeenNode::default());
+                    if let Some(seen) = self.jobs.get_mut(job) {
+                        seen.done_by.insert(node);
+                    }
+                }
                 let failed_row = completed.and_then(|(.., row)| row);
                 if let Some(seen) = completed.and_then(|(worker, ..)| self.workers.get_mut(&worker)) {
                     let proven = seen.proven.entry(*job).or_default();
@@ -323,7 +440,9 @@ impl Ledger {
             | Effect::AdoptShard { worker, lease, first_row, rows, .. } => {
                 self.issued.insert((lease.epoch, lease.attempt));
                 self.shards_leased.insert((lease.epoch, lease.job, lease.shard));
+                let Some(node) = self.node_of(*worker) else { return };
                 let seen = SeenLease {
+                    node,
                     worker: *worker,
                     first_row: *first_row,
                     rows: *rows,
@@ -337,6 +456,15 @@ impl Ledger {
                     adopted: matches!(effect, Effect::AdoptShard { .. }),
                 };
                 self.answered += usize::from(seen.adopted);
+                if !seen.adopted {
+                    self.granted.push((*worker, *lease));
+                    let group = self.jobs.get(&lease.job).and_then(|job| job.plan.group.as_ref());
+                    if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
+                        group.excess_millirows = group.excess_with(self.now, *rows);
+                        group.leased_at = self.now;
+                        group.shard_rows_max = group.shard_rows_max.max(*rows);
+                    }
+                }
                 self.leases.insert(*lease, seen);
                 self.live.insert(*lease);
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -356,7 +484,11 @@ impl Ledger {
                 seen.cancelled_at.get_or_insert(self.now);
                 if self.live.remove(lease) {
                     self.cancelled.push(*lease);
-                    if wanted && seen.accepted {
+                    let (node, accepted) = (seen.node.clone(), seen.accepted);
+                    if wanted {
+                        self.trouble(&node);
+                    }
+                    if wanted && accepted {
                         self.die(*lease);
                     }
                 }
@@ -368,6 +500,7 @@ impl Ledger {
                 }
             }
             Effect::ArmTimer(at) => self.armed_at = Some(*at),
+            Effect::ShowBreaker { .. } => {}
             Effect::AcknowledgeShard { lease, .. } => {
                 self.answered += usize::from(self.held.iter().any(|held| held.lease == *lease));
             }

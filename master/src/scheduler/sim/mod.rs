@@ -5,6 +5,7 @@
 //! sets the number of seeds, `QUIPU_SIM_SEED` replays one.
 
 mod chance;
+mod fairness;
 mod invariants;
 mod ledger;
 mod process;
@@ -13,6 +14,7 @@ mod workload;
 mod world;
 
 use chance::{Counted, Counts};
+use quipu_shared::config::PlacementPolicy;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -93,6 +95,19 @@ const SEEDS_OF_BUGS: [u64; 1] = [
 fn sim_seeds_of_bugs_are_safe_and_live() {
     for seed in SEEDS_OF_BUGS {
         run(seed);
+    }
+}
+
+/// Each policy is a function of what happened: under all of them, the same seed is the same history.
+#[test]
+fn sim_placement_is_deterministic() {
+    for placement in PlacementPolicy::ALL {
+        let history = || {
+            let mut world = World::placed(5, placement);
+            world.run();
+            (world.steps, format!("{:?}", world.core))
+        };
+        assert_eq!(history(), history(), "{placement}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! A worker process as far as the scheduler can tell: slots, a queue, outputs kept until acknowledged.
 
 use crate::scheduler::Millis;
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::{Epoch, WorkerId};
 use quipu_shared::wire::{HeldShard, Lease};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ pub enum Report {
     Completed(Lease, Output),
     Failed(Lease),
     DrainStarted(Vec<Lease>),
+    Host(HostLoad),
 }
 
 /// A finished attempt.
@@ -73,6 +75,13 @@ pub struct Process {
     pub outputs: BTreeMap<Lease, Kept>,
     pub draining: bool,
     pub paused_until: Millis,
+    pub zone: &'static str,
+    pub weight: u32,
+    /// Until when every attempt fails here, over restarts.
+    pub broken_until: Millis,
+    /// Its host, and until when that is so.
+    pub host: HostLoad,
+    pub host_until: Millis,
 }
 
 impl Process {
@@ -90,6 +99,11 @@ impl Process {
             outputs: BTreeMap::new(),
             draining: false,
             paused_until: 0,
+            zone: "",
+            weight: 1,
+            broken_until: 0,
+            host: HostLoad::default(),
+            host_until: 0,
         }
     }
 

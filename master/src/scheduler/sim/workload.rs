@@ -43,6 +43,9 @@ impl JobTruth {
     }
 }
 
+/// The one group with a rate.
+pub const GROUP: &str = "metered";
+
 fn job(chance: &mut Chance, rows: u64, submitted_at: Millis) -> JobTruth {
     let granule = chance.pick(&[1, 8, 64]);
     let is_streamed = chance.permille(300);
@@ -60,6 +63,8 @@ fn job(chance: &mut Chance, rows: u64, submitted_at: Millis) -> JobTruth {
             deadline_at: chance.permille(100).then(|| submitted_at + chance.within(500..40_000)),
             up_to_row: window_rows.unwrap_or(u64::MAX),
             priority: chance.pick(&[0, 0, 0, -100, 7, 100]),
+            affinity: chance.within(0..3),
+            group: chance.permille(300).then(|| GROUP.into()),
         },
         rows,
         submitted_at,

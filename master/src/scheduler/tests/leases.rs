@@ -282,3 +282,26 @@ fn explanation_says_what_a_job_waits_for() {
     assert!(lines.contains(&"waiting for more input".to_owned()));
     assert_eq!(fixture.core.explain(JobId(5)), Vec::<String>::new());
 }
+
+#[test]
+fn each_attempt_has_one_outcome() {
+    let mut fixture = Fixture::new();
+    fixture.submit(plan(10));
+    let first = leases(&fixture.join(1, 1, 1))[0];
+    fixture.join(2, 1, 1);
+    let second = leases(&fixture.timer(1_000))[0];
+    fixture.complete(second);
+    fixture.complete(first);
+    let counts = fixture.core.attempt_counts();
+    assert_eq!((counts.granted, counts.retried, counts.speculative), (2, 1, 1));
+    assert_eq!((counts.completed, counts.superseded, counts.live()), (1, 1, 0), "a late completion changes nothing");
+    fixture.step(Event::JobSubmitted { job: JobId(2), plan: plan(10) });
+    let live = fixture.core.attempt_counts().live();
+    assert_eq!(live, 1);
+    fixture.lose(1);
+    fixture.lose(2);
+    let counts = fixture.core.attempt_counts();
+    assert_eq!(counts.live(), 0, "{counts:?}");
+    assert_eq!(counts.outcomes().iter().map(|(_, count)| count).sum::<u64>(), counts.granted);
+    assert!(counts.lost >= 1, "{counts:?}");
+}

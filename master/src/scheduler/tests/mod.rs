@@ -1,14 +1,17 @@
 //! Facts about the core, one behaviour each. What holds in every history is in [`super::sim`].
 
 mod adopting;
+mod breaking;
 mod cutting;
 mod endings;
 mod leases;
 mod pausing;
+mod pressure;
 mod priorities;
+mod quotas;
 
-use super::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, Scheduler, SchedulerConfig};
-use quipu_shared::ids::{Epoch, JobId, WorkerId};
+use super::{Done, Effect, Event, JobOutcome, JobPlan, Millis, RowRange, Scheduler, SchedulerConfig, WorkerFacts};
+use quipu_shared::ids::{Epoch, JobId, NodeId, WorkerId};
 use quipu_shared::wire::{HeldShard, Lease};
 
 const JOB: JobId = JobId(1);
@@ -41,6 +44,8 @@ fn plan(rows: u64) -> JobPlan {
         deadline_at: None,
         up_to_row: u64::MAX,
         priority: 0,
+        affinity: 0,
+        group: None,
     }
 }
 
@@ -115,7 +120,9 @@ impl Fixture {
     }
 
     fn join_with(&mut self, worker: u64, slots: u32, credits: u32, held: Vec<HeldShard>) -> Vec<Effect> {
-        self.step(Event::WorkerJoined { worker: WorkerId(worker), slots, credits, held })
+        let node = NodeId::try_from(format!("worker-{worker}")).expect("a node id");
+        let facts = WorkerFacts { node, slots, credits, zone: String::new(), weight: 1 };
+        self.step(Event::WorkerJoined { worker: WorkerId(worker), facts, held })
     }
 
     fn complete(&mut self, sent: Sent) -> Vec<Effect> {

@@ -4,7 +4,7 @@ import { localTimes } from './page.js';
 
 const PAUSE_FIRST_MS = 500;
 const PAUSE_MAX_MS = 15_000;
-const SAMPLES_MAX = 120;
+const SAMPLES_MAX = 60;
 
 const path = document.body.dataset.live;
 const sign = document.getElementById('link');
@@ -88,7 +88,7 @@ document.addEventListener('visibilitychange', () => {
 });
 addEventListener('pagehide', () => source?.close());
 
-// The rate of the last minute, as a line.
+// The rate of the last half minute, as a line.
 const samples = [];
 function spark() {
   const tile = document.querySelector('[data-spark]');

@@ -302,7 +302,7 @@ async function follow(reply) {
   const state = document.createElement('span');
   const head = document.createElement('p');
   head.className = 'note';
-  head.append(link, ' is ', state);
+  head.append(link, ': ', state);
   const bar = Object.assign(document.createElement('progress'), { max: 1000, value: 0 });
   bar.setAttribute('aria-label', `Progress of job ${job.id}`);
   show(head, bar);

@@ -200,7 +200,7 @@ fn leases_are_refused_while_too_much_waits_for_the_acknowledgement() {
     let bytes = Bytes::from(vec![0; 64 * 1024 * 1024]);
     for shard in 0..4 {
         bench.lease(shard, ShardInput::Generated);
-        let output = RawOutput { rows: 1, failed: 0, errors: vec![], bytes: bytes.clone() };
+        let output = RawOutput { tier: EvalTier::Jit, rows: 1, failed: 0, errors: vec![], bytes: bytes.clone() };
         bench.step(Event::AttemptFinished { slot: 0, lease: lease(shard), busy_us: 7, result: Ok(output) });
     }
     bench.sent();

@@ -3,6 +3,8 @@
 use super::World;
 use crate::scheduler::sim::chance::Counted;
 use crate::scheduler::{Effect, Event, JobOutcome};
+use quipu_shared::config::PlacementPolicy;
+use quipu_shared::service::BreakerState;
 use std::cmp::Reverse;
 
 impl World {
@@ -34,7 +36,20 @@ impl World {
     pub(super) fn count_effect(&mut self, effect: &Effect) {
         match effect {
             Effect::LeaseShard { speculative: true, .. } => self.counts.note(Counted::Speculation),
-            Effect::LeaseShard { lease, .. } => {
+            Effect::LeaseShard { lease, worker, .. } => {
+                self.counts.note(match self.core.config.placement {
+                    PlacementPolicy::LeastLoaded => Counted::PlacedLeastLoaded,
+                    PlacementPolicy::RoundRobin => Counted::PlacedRoundRobin,
+                    PlacementPolicy::Weighted => Counted::PlacedWeighted,
+                    PlacementPolicy::ConsistentHash => Counted::PlacedConsistentHash,
+                    PlacementPolicy::ZoneSpread => Counted::PlacedZoneSpread,
+                });
+                if self.core.workers.get(worker).is_some_and(|worker| worker.strained) {
+                    self.counts.note(Counted::StrainedServed);
+                }
+                if self.core.jobs.values().any(|job| self.core.groups.waits(job.group)) {
+                    self.counts.note(Counted::GroupWaited);
+                }
                 if self.ledger.is_quarantined(lease) {
                     self.counts.note(Counted::Quarantine);
                 }
@@ -59,6 +74,11 @@ impl World {
             Effect::AcknowledgeShard { lease, .. } if self.ledger.held.iter().any(|held| held.lease == *lease) => {
                 self.counts.note(Counted::HeldEnded);
             }
+            Effect::ShowBreaker { state, .. } => self.counts.note(match state {
+                BreakerState::Closed => Counted::BreakerClosed,
+                BreakerState::Open => Counted::BreakerOpened,
+                BreakerState::HalfOpen => Counted::BreakerHalfOpened,
+            }),
             Effect::CloseWorker { .. } => self.counts.note(Counted::WorkerClosed),
             Effect::EndJob { outcome, .. } => self.counts.note(match outcome {
                 JobOutcome::Succeeded => Counted::Succeeded,

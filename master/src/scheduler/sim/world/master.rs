@@ -5,7 +5,7 @@ use crate::scheduler::sim::chance::Counted;
 use crate::scheduler::sim::invariants::{AFTER_STEP, ON_EFFECT, SAMPLED, SAMPLED_STEPS};
 use crate::scheduler::sim::process::{Command, Output, Report};
 use crate::scheduler::sim::store::Record;
-use crate::scheduler::{Effect, Event, JobOutcome, Scheduler, SchedulerConfig};
+use crate::scheduler::{Effect, Event, JobOutcome, Scheduler};
 use quipu_shared::ids::{Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
 
@@ -58,6 +58,7 @@ impl World {
             }
             Effect::AcknowledgeShard { worker, lease } => self.acknowledge_shard(worker, lease),
             Effect::CloseWorker { worker } => self.break_link(worker),
+            Effect::ShowBreaker { .. } => {}
             Effect::ArmTimer(at) => self.at(at, Act::Timer(self.ledger.epoch, at)),
             Effect::RecordCompletion { job, shard, first_row, rows, .. } => {
                 let failed_row = self.ledger.completed.and_then(|(.., row)| row);
@@ -182,7 +183,8 @@ impl World {
         self.is_committing = false;
         self.check_promises();
         self.ledger.restart(epoch, &self.store);
-        self.core = Scheduler::new(epoch, SchedulerConfig::default());
+        self.core = Scheduler::new(epoch, self.ledger.config.clone());
+        self.set_rate();
         let open: Vec<JobId> =
             self.store.recover().iter().filter(|(_, job)| job.outcome.is_none()).map(|(&id, _)| id).collect();
         for job in open {
@@ -228,6 +230,7 @@ impl World {
             Report::Rejected(lease) => self.deliver(Event::ShardRejected { worker, lease }),
             Report::Progressed(lease, rows_done) => self.deliver(Event::ShardProgressed { worker, lease, rows_done }),
             Report::Failed(lease) => self.deliver(Event::ShardFailed { worker, lease }),
+            Report::Host(host) => self.deliver(Event::HostReported { worker, host }),
             Report::DrainStarted(returned) => self.deliver(Event::WorkerDraining { worker, returned }),
             Report::Completed(lease, output) => {
                 if !self.core.wants(&lease) || self.chance.permille(700) {

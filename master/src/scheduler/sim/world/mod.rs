@@ -13,7 +13,8 @@ use super::ledger::Ledger;
 use super::process::{Command, Fate, Output, Process, Report};
 use super::store::Store;
 use super::workload::{self, JobTruth};
-use crate::scheduler::{Effect, Event, JobOutcome, Millis, Scheduler, SchedulerConfig};
+use crate::scheduler::{Effect, Event, JobOutcome, Millis, Scheduler};
+use quipu_shared::config::PlacementPolicy;
 use quipu_shared::ids::{Epoch, JobId, WorkerId};
 use quipu_shared::wire::Lease;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,6 +77,8 @@ pub struct World {
     crash_after: Option<u64>,
     store: Store,
     is_committing: bool,
+    /// Of the one group that may have a rate.
+    rows_per_s: Option<u64>,
     /// Acknowledgements that wait until the log is committed up to a position, in its order.
     held_back: VecDeque<(u64, Effect)>,
     /// What clients were told; nothing may make it untrue.
@@ -86,18 +89,25 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
-        let config = SchedulerConfig::default();
-        let processes = (0..chance.within(3..6))
+        let config = faults::config(&mut chance);
+        let mut processes: Vec<Process> = (0..chance.within(3..6))
             .map(|_| {
                 let slots = chance.within(1..4) as usize;
-                Process::new(slots, slots * 2, chance.within(500..2_000))
+                let (zone, weight) = (chance.pick(&["a", "b", ""]), chance.pick(&[1, 2, 7]));
+                Process { zone, weight, ..Process::new(slots, slots * 2, chance.within(500..2_000)) }
             })
             .collect();
+        let mut counts = Counts::default();
+        if chance.permille(100) {
+            counts.note(Counted::WorkerBrokenForGood);
+            processes[0].broken_until = Millis::MAX;
+        }
+        let rows_per_s = chance.pick(&faults::RATES);
         let jobs = workload::jobs(&mut chance);
         let (faults_left, fault_spacing_ms) = (chance.within(6..25), chance.pick(&[50, 300, 1_500]));
         Self {
             core: Scheduler::new(Epoch(1), config.clone()),
-            counts: Counts::default(),
+            counts,
             steps: 0,
             ledger: Ledger::new(config),
             now: 0,
@@ -114,11 +124,20 @@ impl World {
             crash_after: None,
             store: Store::default(),
             is_committing: false,
+            rows_per_s,
             held_back: VecDeque::new(),
             acknowledged_submits: BTreeSet::new(),
             acknowledged_ends: BTreeMap::new(),
             chance,
         }
+    }
+
+    /// The same with a policy of its own to begin with.
+    pub fn placed(seed: u64, placement: PlacementPolicy) -> Self {
+        let mut world = Self::new(seed);
+        world.ledger.config.placement = placement;
+        world.core = Scheduler::new(Epoch(1), world.ledger.config.clone());
+        world
     }
 
     pub fn shards_leased(&self) -> usize {
@@ -127,6 +146,7 @@ impl World {
 
     /// Phase 1 until the last fault, phase 2 until every job has ended.
     pub fn run(&mut self) {
+        self.set_rate();
         for process in 0..self.processes.len() {
             self.at(0, Act::Start(process));
         }
@@ -162,6 +182,9 @@ impl World {
     fn calm(&mut self) {
         self.crash_after = None;
         for index in 0..self.processes.len() {
+            if self.processes[index].broken_until < Millis::MAX {
+                self.processes[index].broken_until = 0;
+            }
             if self.processes[index].draining {
                 self.kill(index);
             }

@@ -1,10 +1,10 @@
 //! The network: links keep the order of messages, unless a fault strikes, and are dialled again after a loss.
 
 use super::{Act, Link, World};
-use crate::scheduler::Event;
 use crate::scheduler::sim::chance::Counted;
 use crate::scheduler::sim::process::{Command, Report};
-use quipu_shared::ids::WorkerId;
+use crate::scheduler::{Event, WorkerFacts};
+use quipu_shared::ids::{NodeId, WorkerId};
 
 impl World {
     pub(super) fn send(&mut self, link: WorkerId, direction: usize, act: impl Fn() -> Act) {
@@ -71,9 +71,15 @@ impl World {
         let process = &mut self.processes[index];
         process.link = Some(worker);
         process.epoch = epoch;
-        let (slots, credits) = (process.slots as u32, process.credits as u32);
+        let facts = WorkerFacts {
+            node: NodeId::try_from(format!("worker-{index}")).expect("a node id"),
+            slots: process.slots as u32,
+            credits: process.credits as u32,
+            zone: process.zone.to_owned(),
+            weight: process.weight,
+        };
         let held = process.held();
-        self.deliver(Event::WorkerJoined { worker, slots, credits, held });
+        self.deliver(Event::WorkerJoined { worker, facts, held });
         self.offer_outputs(index, |lease| lease.epoch == epoch);
         if self.processes[index].draining {
             self.send_report(index, Report::DrainStarted(Vec::new()));

@@ -3,6 +3,7 @@
 use super::{Act, PERIODS_UNANSWERED_MAX, PROGRESS_MS, World};
 use crate::scheduler::sim::chance::Counted;
 use crate::scheduler::sim::process::{Command, Fate, Kept, Output, Report, Run};
+use quipu_shared::host::HostLoad;
 use quipu_shared::ids::WorkerId;
 use quipu_shared::wire::Lease;
 
@@ -103,6 +104,10 @@ impl World {
             if fate == Fate::Completes && self.fault(5, Counted::ExecutorPanicked) {
                 fate = Fate::Panics;
             }
+            if self.processes[index].broken_until > self.now {
+                fate = Fate::Panics;
+                busy_us = 1_000;
+            }
             let incarnation = self.processes[index].incarnation;
             let ends_at = self.now + busy_us / 1_000;
             self.at(ends_at, Act::RunEnds(index, incarnation, run.number, fate, Output { busy_us, failed_row }));
@@ -158,12 +163,26 @@ impl World {
         for run in process.running.clone() {
             self.send_report(index, Report::Progressed(run.lease, 0));
         }
+        self.report_host(index);
         // What nobody acknowledged is offered again, also of older epochs: the message that adopts it may be lost.
         let ticks = self.now / PROGRESS_MS;
         if ticks.is_multiple_of(PERIODS_UNANSWERED_MAX) {
             self.offer_outputs(index, |_| true);
         }
         self.at(self.now + PROGRESS_MS, Act::ProgressTick(index, incarnation));
+    }
+
+    /// Each second if there is anything to say, and now and then in any case: a message may be lost.
+    fn report_host(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        let is_over = process.host != HostLoad::default() && process.host_until <= self.now;
+        if is_over {
+            process.host = HostLoad::default();
+        }
+        let host = process.host;
+        if is_over || host != HostLoad::default() || (self.now / PROGRESS_MS).is_multiple_of(PERIODS_UNANSWERED_MAX) {
+            self.send_report(index, Report::Host(host));
+        }
     }
 
     pub(super) fn kill(&mut self, index: usize) {
