@@ -154,7 +154,8 @@ impl TraceParent {
 
     /// Begins a new trace, marked as sampled.
     pub fn new_random() -> Self {
-        let trace_id = uuid::Uuid::new_v4().as_u128();
+        // All bits, for samplers decide by the lower ones; never the zero that stands for "none".
+        let trace_id = rand::random::<u128>().max(1);
         Self { trace_id, parent_id: random_span(), flags: SAMPLED }
     }
 
@@ -199,9 +200,7 @@ const SAMPLED: u8 = 1;
 
 /// Random, and never the zero that stands for "none".
 fn random_span() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-    // The version bits are in the high half, the variant bits on top of the low one: folded, all 64 are random.
-    (high.rotate_left(32) ^ low).max(1)
+    rand::random::<u64>().max(1)
 }
 
 impl fmt::Display for TraceParent {

@@ -118,6 +118,8 @@ fn every_key_can_be_set_from_the_environment() {
         ("cluster.strict", "true"),
         ("scheduler.placement", "zone-spread"),
         ("scheduler.lease_ttl_ms", "4000"),
+        ("telemetry.otlp_endpoint", "http://127.0.0.1:9"),
+        ("telemetry.sample_ratio", "0.5"),
     ]);
     let mut place = Place::new();
     for (key, default) in Place::new().load().unwrap().show().into_iter().map(|shown| (shown.key, shown.value)) {

@@ -124,10 +124,13 @@ async fn jobs_are_submitted_watched_and_read() {
     assert_eq!((missing.code(), code(&missing)), (Code::NotFound, "no_such_job"));
     let nothing = client.submit(ours(SubmitRequest::default())).await.unwrap_err();
     assert_eq!((nothing.code(), code(&nothing)), (Code::InvalidArgument, "no_job"));
-    let bad = SubmitRequest { job: Some(submit_request::Job::SpecJson("{\"kind\":7}".into())), ..formulas() };
+    let bad = SubmitRequest {
+        job: Some(submit_request::Job::SpecJson(r#"{"kind":{"eval":{"formulas":7}}}"#.into())),
+        ..formulas()
+    };
     let bad = client.submit(ours(bad)).await.unwrap_err();
     assert_eq!((bad.code(), code(&bad)), (Code::InvalidArgument, "bad_field"));
-    assert!(bad.message().contains("`kind`"), "{bad}");
+    assert!(bad.message().contains("`kind"), "{bad}");
 }
 
 #[tokio::test]

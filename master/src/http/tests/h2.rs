@@ -264,8 +264,8 @@ async fn answers_that_are_not_taken_hold_no_place() {
     })
     .await;
     server.fake.add(&eval_spec());
-    let endless = || Some(stream::repeat_with(|| Ok(Bytes::from(vec![b'x'; 10_000]))).boxed());
-    *server.fake.results.lock().unwrap() = endless();
+    let endless = stream::repeat_with(|| Ok(Bytes::from(vec![b'x'; 10_000]))).boxed();
+    *server.fake.results.lock().unwrap() = Some(endless);
     let mut client = well_behaved(&server).await;
     let mut answer = client.send_request(get("/v1/jobs/1/results")).await.unwrap();
     let first = std::future::poll_fn(|cx| Pin::new(answer.body_mut()).poll_frame(cx)).await;
