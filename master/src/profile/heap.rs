@@ -3,9 +3,10 @@
 use procfs::ProcResult;
 use procfs::process::{MMapPath, Process};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Memory as the kernel and the allocator account for it, in bytes. A figure that this system does not give is null.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HeapReport {
     /// Of this form.
     pub version: u32,
@@ -26,9 +27,10 @@ pub struct HeapReport {
 }
 
 /// The C library's allocator, all its arenas together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AllocatorReport {
     /// Its name.
+    #[schema(value_type = String)]
     pub name: &'static str,
     /// In use by the program.
     pub in_use_bytes: u64,

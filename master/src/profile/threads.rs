@@ -2,12 +2,13 @@
 
 use procfs::process::Process;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Threads that are listed at most.
 const THREADS_MAX: usize = 1_000;
 
 /// The threads of this process.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ThreadReport {
     /// Of this form.
     pub version: u32,
@@ -18,13 +19,14 @@ pub struct ThreadReport {
 }
 
 /// A thread.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ThreadView {
     /// Its id, as the system knows it.
     pub id: i32,
     /// Its name, cut by the system to 15 bytes.
     pub name: String,
     /// `R` runs, `S` sleeps, `D` waits for a disk, and so on.
+    #[schema(value_type = String)]
     pub state: char,
     /// CPU time in user mode.
     pub user_s: f64,

@@ -32,12 +32,13 @@ new` or `quipu secret token` print it, or the cookie of a browser that has logge
 with a stable `code` and, where a formula is wrong, its place. 429 comes with `Retry-After`.";
 
 /// Groups of operations.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Evaluate at once", "Formulas that are answered without a job."),
     ("Jobs", "Work over many rows: submitted, watched, read, cancelled."),
     ("Schedules", "Jobs that recur."),
     ("Cluster", "Nodes and versions."),
     ("Access", "Tokens and sessions."),
+    ("Insight", "Figures and profiles of the master."),
     ("Probes", "For whoever looks after the process."),
     ("Documentation", "This document."),
 ];

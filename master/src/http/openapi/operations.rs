@@ -1,11 +1,13 @@
 //! Every operation of the API.
 
 use super::describe::{Operation, binary, integer, string, text};
+use crate::profile::{FREQUENCY_HZ_MAX, HeapReport, PROFILE_SECONDS_MAX, ThreadReport};
 use quipu_shared::access::{IssuedToken, NewToken};
 use quipu_shared::api::{
-    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, Explanation, HEALTH_PATH, JOBS_PATH,
-    JobPage, LOGIN_PATH, LOGOUT_PATH, NDJSON_MEDIA_TYPE, NODES_PATH, NodeList, PAGE_JOBS_MAX, READY_PATH,
-    SCHEDULES_PATH, ScheduleList, TOKENS_PATH, TokenList, UPLOADS_PATH, VERSION_PATH, VersionView,
+    BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, Explanation,
+    HEALTH_PATH, HEAP_PATH, JOBS_PATH, JobPage, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NDJSON_MEDIA_TYPE, NODES_PATH,
+    NodeList, PAGE_JOBS_MAX, READY_PATH, SCHEDULES_PATH, ScheduleList, THREADS_PATH, TOKENS_PATH, TokenList,
+    UPLOADS_PATH, VERSION_PATH, VersionView,
 };
 use quipu_shared::detail::{AttemptList, ClusterView, JobDetail, NodeAttemptList, ShardMap};
 use quipu_shared::eval::{CheckAnswer, CheckRequest, EvalAnswer, EvalRequest};
@@ -27,6 +29,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(schedules());
     all.extend(cluster());
     all.extend(access());
+    all.extend(insight());
     all.extend(about());
     all
 }
@@ -271,6 +274,29 @@ fn access() -> Vec<Operation> {
             "It is closed.",
             [],
         ),
+    ]
+}
+
+/// What operators see of the process.
+fn insight() -> Vec<Operation> {
+    let tag = "Insight";
+    let within = |max: u64| {
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1.0)).maximum(Some(max as f64));
+        number.build()
+    };
+    vec![
+        Operation::new(Get, METRICS_PATH, "metrics", tag, "Read the master's figures")
+            .text("OpenMetrics, or the older text of Prometheus for those who do not take that.")
+            .gives_content(200, "The figures.", [("application/openmetrics-text", text()), ("text/plain", text())]),
+        Operation::new(Get, CPU_PROFILE_PATH, "cpu_profile", tag, "Take a CPU profile")
+            .text("Takes as long as it is asked to; one at a time.")
+            .query("seconds", "How long.", within(PROFILE_SECONDS_MAX))
+            .query("frequency", "Samples a second.", within(FREQUENCY_HZ_MAX.into()))
+            .gives_content(200, "A profile in the form of pprof.", [("application/octet-stream", binary())]),
+        Operation::new(Get, HEAP_PATH, "heap", tag, "Say what the memory is taken by")
+            .gives::<HeapReport>(200, "Memory of the process, in bytes."),
+        Operation::new(Get, THREADS_PATH, "threads", tag, "List the threads")
+            .gives::<ThreadReport>(200, "The process's threads."),
     ]
 }
 
