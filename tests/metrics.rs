@@ -1,6 +1,8 @@
 //! What a running master tells Prometheus: the figures are right, the files in `deploy` name only what is there, and
 //! docs/METRICS.md all of it.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 mod support;
 
 use nix::sys::signal::Signal;

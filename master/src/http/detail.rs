@@ -10,6 +10,7 @@ use quipu_shared::detail::{AttemptList, JobDetail, NodeAttempt, NodeAttemptList,
 use quipu_shared::ids::{JobId, NodeId};
 use quipu_shared::service::{ErrorKind, JobService, ServiceError};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 type Who = Extension<Caller>;
 
@@ -64,10 +65,9 @@ pub(crate) async fn attempts_seen(
     if caller.namespace.is_some() {
         let mut jobs: BTreeMap<JobId, bool> = BTreeMap::new();
         for attempt in &attempts {
-            if !jobs.contains_key(&attempt.job) {
+            if let Entry::Vacant(job) = jobs.entry(attempt.job) {
                 // One that was forgotten meanwhile is nobody's.
-                let seen = service.job(attempt.job).await.is_ok_and(|view| caller.sees(&view.namespace));
-                jobs.insert(attempt.job, seen);
+                job.insert(service.job(attempt.job).await.is_ok_and(|view| caller.sees(&view.namespace)));
             }
         }
         attempts.retain(|attempt| jobs.get(&attempt.job) == Some(&true));

@@ -37,17 +37,18 @@ pub(super) async fn cluster(
 pub(super) async fn events(State(api): ApiState, Extension(caller): Extension<Caller>) -> Response {
     let place = match watcher_place(&api.watchers) {
         Ok(place) => place,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let news = beats(api.pulse.watch(caller.namespace)).map(|beat| beat.json());
     event_stream(news.boxed(), api.limits.keep_alive_interval, &api.stop, place)
 }
 
 /// A place among those who watch, or the answer that there is none.
-pub(crate) fn watcher_place(watchers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Response> {
+pub(crate) fn watcher_place(watchers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Box<Response>> {
     watchers.clone().try_acquire_owned().map_err(|_| {
         let message = "as many watch already as may; close a page of the dashboard";
-        Refusal::new(ErrorKind::Busy, "too_many_watchers", message).retry_after_s(BUSY_RETRY_AFTER_S).into_response()
+        let refusal = Refusal::new(ErrorKind::Busy, "too_many_watchers", message);
+        Box::new(refusal.retry_after_s(BUSY_RETRY_AFTER_S).into_response())
     })
 }
 

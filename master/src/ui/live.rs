@@ -70,7 +70,7 @@ fn refused(error: &ServiceError) -> Response {
 fn respond(ui: &Ui, news: BoxStream<'static, Bytes>) -> Response {
     match watcher_place(&ui.watchers) {
         Ok(place) => event_stream(news, ui.keep_alive, &ui.stop, place),
-        Err(response) => response,
+        Err(response) => *response,
     }
 }
 
