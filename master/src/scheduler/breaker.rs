@@ -188,6 +188,7 @@ impl Scheduler {
         let before = (state.breaker.standing, state.breaker.state());
         state.breaker = breaker;
         self.follow_breaker(worker, before, effects);
+        self.refresh_worker(worker);
     }
 
     /// A worker is gone; its breaker is kept for when it is back.

@@ -26,7 +26,7 @@ fn group_in_debt_waits_and_others_do_not() {
         lines.iter().any(|line| line.contains("namespace metered") && line.contains("waits for 250 ms")),
         "{lines:?}"
     );
-    let others = leases(&fixture.step(Event::JobSubmitted { job: JobId(2), plan: plan(1_000) }));
+    let others = leases(&fixture.step(Event::JobSubmitted { job: JobId(2), plan: plan(100) }));
     assert!(!others.is_empty() && others.iter().all(|sent| sent.lease.job == JobId(2)));
     assert_eq!(leases(&fixture.timer(249)), []);
     assert_eq!(leases(&fixture.timer(250)).len(), 1);

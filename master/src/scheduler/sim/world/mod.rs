@@ -25,6 +25,8 @@ const PROGRESS_MS: Millis = 1_000;
 const PERIODS_UNANSWERED_MAX: u64 = 5;
 /// Time within which every job ends once faults have stopped: a closed worker, some expired leases, and the work.
 const CONVERGENCE_MS_MAX: Millis = 400_000;
+/// Time within which every pause and restart from before is over: until then, a worker that always fails may be alone.
+const HEALED_MS_MAX: Millis = 100_000;
 /// Steps after which a seed is taken for a hot loop.
 const STEPS_MAX: u64 = 200_000;
 
@@ -103,7 +105,13 @@ impl World {
             processes[0].broken_until = Millis::MAX;
         }
         let rows_per_s = chance.pick(&faults::RATES);
-        let jobs = workload::jobs(&mut chance);
+        let mut jobs = workload::jobs(&mut chance);
+        if processes[0].broken_until == Millis::MAX {
+            // It is to be alone among healthy ones.
+            for (_, fate) in jobs.iter_mut().filter_map(|truth| truth.poison.as_mut()) {
+                *fate = Fate::Panics;
+            }
+        }
         let (faults_left, fault_spacing_ms) = (chance.within(6..25), chance.pick(&[50, 300, 1_500]));
         Self {
             core: Scheduler::new(Epoch(1), config.clone()),
@@ -161,7 +169,9 @@ impl World {
         self.calm();
         let probe = workload::probe(&mut self.chance);
         self.jobs.push(probe);
-        self.at(self.now, Act::JobStep(self.jobs.len() - 1));
+        let is_any_broken = self.processes.iter().any(|process| process.broken_until == Millis::MAX);
+        let probed_at = self.now + if is_any_broken { HEALED_MS_MAX } else { 0 };
+        self.at(probed_at, Act::JobStep(self.jobs.len() - 1));
         while !self.all_ended() {
             self.tick();
             assert!(
