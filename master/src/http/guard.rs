@@ -4,7 +4,7 @@ use super::policy::{Need, is_audited, need};
 use super::refusal::Refusal;
 use super::{Api, ApiState, callers};
 use crate::access::audit::AuditEntry;
-use crate::ui::login;
+use crate::ui::{KEPT_FOR_GOOD, login};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -62,7 +62,9 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     };
     let headers = response.headers_mut();
     // Files of the dashboard may be kept; their names change with them.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if headers.get(header::CACHE_CONTROL).is_none_or(|wanted| wanted != KEPT_FOR_GOOD) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if crowded {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -5,6 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::LazyLock;
 
+/// What a browser is told of a file whose name changes with it.
+pub(crate) const KEPT_FOR_GOOD: &str = "private, max-age=31536000, immutable";
+
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
@@ -43,8 +46,7 @@ pub(super) async fn file(Path((build, name)): Path<(String, String)>) -> Respons
     };
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], *text).into_response();
     if build == *BUILD {
-        let kept = HeaderValue::from_static("private, max-age=31536000, immutable");
-        response.headers_mut().insert(header::CACHE_CONTROL, kept);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(KEPT_FOR_GOOD));
     }
     response
 }

@@ -25,6 +25,8 @@ mod tests;
 mod timeline;
 mod tryout;
 
+pub(crate) use assets::KEPT_FOR_GOOD;
+
 use crate::pulse::Pulse;
 use axum::Router;
 use axum::extract::{Extension, State};

@@ -52,7 +52,7 @@ async fn what_is_not_there_is_a_problem() {
     let server = start(|_| {}).await;
     server.fake.add(&eval_spec());
     for (method, path, status, code) in [
-        ("GET", "/", 404, "no_such_route"),
+        ("GET", "/nowhere", 404, "no_such_route"),
         ("GET", "/v1/jobs/", 404, "no_such_route"),
         ("GET", "/v1/jobs/9", 404, "no_such_job"),
         ("GET", "/v1/jobs/9/events", 404, "no_such_job"),
