@@ -117,7 +117,7 @@ pub(super) async fn results(
     let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let mut rows = api.service.results_from(job, offset).await?.fuse();
     // What has failed already is answered with its reason, as it would be without a stream.
-    let first = if offset > 0 || view.state.is_final() {
+    let first = if view.state.is_final() {
         timeout(FIRST_PIECE_PATIENCE, rows.next()).await.ok()
     } else {
         rows.next().now_or_never()

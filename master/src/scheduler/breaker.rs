@@ -191,13 +191,22 @@ impl Scheduler {
         self.refresh_worker(worker);
     }
 
-    /// A worker is gone; its breaker is kept for when it is back.
-    pub(super) fn park_breaker(&mut self, worker: WorkerId, gone: Worker) {
+    /// A worker is gone; its breaker is kept for when it is back, or goes on with an older connection of its node.
+    pub(super) fn park_breaker(&mut self, worker: WorkerId, mut gone: Worker, effects: &mut Vec<Effect>) {
         if let Standing::Open { until, .. } = gone.breaker.standing {
             self.timers.remove(&(until, TimerKey::Breaker(worker)));
         }
         let is_plain = gone.breaker.is_closed() && gone.breaker.blames.is_empty() && !gone.breaker.is_doubtful;
-        if is_plain || self.connection(gone.node).is_some() {
+        if let Some(other) = self.connection(gone.node) {
+            if other < worker {
+                if let Standing::HalfOpen { probe } = &mut gone.breaker.standing {
+                    *probe = None;
+                }
+                self.take_breaker_over(other, gone.breaker, effects);
+            }
+            return;
+        }
+        if is_plain {
             return;
         }
         *self.parked_breaker(gone.node) = gone.breaker;

@@ -500,7 +500,7 @@ impl Scheduler {
         let (node, draining) = (state.node, state.draining);
         let gone: Vec<Attempt> =
             std::mem::take(&mut state.held).into_iter().filter_map(|id| self.release(id)).collect();
-        self.park_breaker(worker, state);
+        self.park_breaker(worker, state, effects);
         if !draining {
             let live = gone.iter().filter(|attempt| attempt.ended_at.is_none());
             self.blame_worker(node, &live.cloned().collect::<Vec<_>>(), effects);
