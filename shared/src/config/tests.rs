@@ -112,6 +112,7 @@ fn every_key_can_be_set_from_the_environment() {
         ("log.format", "json"),
         ("log.level", "warn"),
         ("master.http", "0.0.0.0:1"),
+        ("master.cors_origins", "https://app.example"),
         ("master.node_id", "m-1"),
         ("worker.node_id", "w-1"),
         ("worker.tier", "interpreter"),
