@@ -17,12 +17,26 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
         self.lease_quarantined(effects);
         let mut served = self.ready_priority();
+        loop {
+            self.lease_ready(&mut served, effects);
+            if served == self.ready_priority() {
+                break;
+            }
+            served = self.ready_priority();
+            // Whoever was kept for a shard in quarantine may be there for everybody now.
+            self.lease_quarantined(effects);
+        }
+        self.speculate(effects);
+    }
+
+    /// Leases what stands outside quarantine, to workers with room; `served` is the priority that has its turn.
+    fn lease_ready(&mut self, served: &mut Option<Reverse<i8>>, effects: &mut Vec<Effect>) {
         while !self.free.is_empty()
             && let Some(&((priority, _), job)) = self.ready.first()
         {
-            if served != Some(priority) {
+            if *served != Some(priority) {
                 // The turn of a lower priority, and so of its shards in quarantine.
-                served = Some(priority);
+                *served = Some(priority);
                 self.lease_quarantined(effects);
                 continue;
             }
@@ -33,10 +47,6 @@ impl Scheduler {
             let Some(first_row) = state.next_shard(&self.config, rate, self.slots, rows_max) else { break };
             self.lease(worker, job, first_row, effects);
         }
-        if served != self.ready_priority() {
-            self.lease_quarantined(effects);
-        }
-        self.speculate(effects);
     }
 
     /// The highest priority with something to lease outside quarantine.
