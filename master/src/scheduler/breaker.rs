@@ -312,7 +312,8 @@ impl Scheduler {
             return;
         }
         let mut is_excused = false;
-        for attempt in attempts {
+        // One that never arrived says nothing of its shard.
+        for attempt in attempts.iter().filter(|attempt| attempt.accepted) {
             is_excused |= self.excuse_shard(attempt, effects);
         }
         let blame = (!is_excused).then(|| self.blame(node, effects));

@@ -237,7 +237,8 @@ impl Scheduler {
                 }
             }
             Event::HostReported { worker, host } => {
-                self.hear(worker);
+                // It is there, which says nothing of what waits in its queue: that may never have arrived.
+                self.trust_again(worker);
                 self.see_host(worker, host);
             }
             Event::GroupRateChanged { group, rows_per_s } => self.change_group_rate(&group, rows_per_s),
@@ -410,9 +411,13 @@ impl Scheduler {
     fn hear(&mut self, worker: WorkerId) {
         if let Some(state) = self.workers.get_mut(&worker) {
             state.heard_at = self.now;
-            if std::mem::take(&mut state.suspect) {
-                self.refresh_worker(worker);
-            }
+        }
+        self.trust_again(worker);
+    }
+
+    fn trust_again(&mut self, worker: WorkerId) {
+        if self.workers.get_mut(&worker).is_some_and(|state| std::mem::take(&mut state.suspect)) {
+            self.refresh_worker(worker);
         }
     }
 

@@ -127,7 +127,8 @@ fn every_key_can_be_set_from_the_environment() {
         let name = format!("QUIPU_{}", key.to_uppercase().replace('.', "__"));
         let fallback = if default.parse::<u64>().is_ok() { "1900" } else { "127.0.0.1:9" };
         let percent = ["scheduler.cpu_pressure_max", "scheduler.memory_pressure_max"].contains(&key.as_str());
-        let small = ["worker.slots", "worker.weight", "scheduler.breaker_failures"].contains(&key.as_str())
+        let small = ["worker.slots", "worker.weight", "scheduler.breaker_failures", "master.eval_threads"]
+            .contains(&key.as_str())
             || percent
             || key.starts_with("limits.formula.");
         let number = if small { "7" } else { fallback };

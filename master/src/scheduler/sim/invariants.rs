@@ -354,7 +354,7 @@ fn timer_is_armed_only_to_come_earlier(ledger: &Ledger, effect: &Effect) -> bool
 fn live_lease_ends_only_by_silence_or_uselessness(ledger: &Ledger, _: &Scheduler) -> bool {
     ledger.cancelled.iter().all(|lease| {
         let seen = &ledger.leases[lease];
-        let heard_at = ledger.workers.get(&seen.worker).map_or(0, |worker| worker.heard_at);
+        let heard_at = ledger.workers.get(&seen.worker).map_or(0, |worker| worker.heard_of_work_at);
         let waits = seen.accepted && !seen.progressed;
         let renewed_at = if waits { seen.renewed_at.max(heard_at) } else { seen.renewed_at };
         !ledger.is_wanted(lease) || renewed_at + ledger.config.lease_ttl_ms <= ledger.now

@@ -19,6 +19,8 @@ pub struct SeenWorker {
     /// Largest shard that it completed, by job.
     pub proven: BTreeMap<JobId, u64>,
     pub heard_at: Millis,
+    /// The same, reports of its host apart.
+    pub heard_of_work_at: Millis,
     pub facts: WorkerFacts,
     /// As it last said.
     pub host: HostLoad,
@@ -295,6 +297,9 @@ impl Ledger {
             && let Some(seen) = self.workers.get_mut(worker)
         {
             seen.heard_at = self.now;
+            if !matches!(event, Event::HostReported { .. }) {
+                seen.heard_of_work_at = self.now;
+            }
         }
         match event {
             Event::JobSubmitted { job, plan } => {
@@ -319,6 +324,7 @@ impl Ledger {
                     paused_until: 0,
                     proven: BTreeMap::new(),
                     heard_at: self.now,
+                    heard_of_work_at: self.now,
                     facts: facts.clone(),
                     host: HostLoad::default(),
                 };

@@ -26,8 +26,8 @@ const SEEDS_DEFAULT: u64 = 3_000;
 const SEEDS_COMPLETE_MIN: u64 = 1_000;
 /// Faults that each seed must bring.
 const FAULTS_MIN: u64 = 5;
-/// Shards that each seed must bring.
-const SHARDS_MIN: usize = 20;
+/// Shards that each seed must bring; where the rate of a group holds everything up, they are few.
+const SHARDS_MIN: usize = 5;
 
 fn run(seed: u64) -> Counts {
     let mut world = World::new(seed);
