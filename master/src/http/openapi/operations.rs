@@ -63,6 +63,8 @@ fn jobs() -> Vec<Operation> {
     let order = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["newest", "oldest"]));
     let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1.0)).maximum(Some(PAGE_JOBS_MAX as f64));
     let label = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^=]+=.*$"));
+    let namespace =
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"));
     let batch = ContentBuilder::new()
         .schema(Some(string()))
         .example(Some(json!("{\"spec\":{\"kind\":{\"eval\":{\"formulas\":[\"1+2\"]}}}}\n")))
@@ -83,6 +85,7 @@ fn jobs() -> Vec<Operation> {
             .query("state", "Only jobs in one of these states.", ArrayBuilder::new().items(state.build()).build())
             .query("label", "Only jobs with these labels, each as KEY=VALUE.", ArrayBuilder::new().items(label.build()).build())
             .query("name", "Only jobs of this name.", string())
+            .query("namespace", "Only jobs of this namespace.", namespace.build())
             .gives::<JobPage>(200, "A page of jobs."),
         Operation::new(Post, BATCH_PATH, "submit_jobs", tag, "Submit many jobs")
             .text("Takes a line a job, with its `spec` and, where wanted, its `idempotency_key` and `traceparent`; a line that can't be used fails alone.")

@@ -303,7 +303,8 @@ impl Ledger {
         }
         match event {
             Event::JobSubmitted { job, plan } => {
-                self.jobs.insert(*job, SeenJob::new(plan));
+                // One that a new master has found in its store already stays as it was found.
+                self.jobs.entry(*job).or_insert_with(|| SeenJob::new(plan));
             }
             Event::RowsKnown { job, rows, last } => {
                 if let Some(seen) = self.jobs.get_mut(job) {
