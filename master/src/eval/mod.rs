@@ -40,6 +40,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Seconds after which to try again when the queue is full.
 const BUSY_RETRY_AFTER_S: u64 = 1;
 
+/// A formula, or why it is none.
+type Parsed = Result<Formula, FormulaError>;
+
 /// What an engine takes on.
 #[derive(Clone, Debug)]
 pub struct EvalConfig {
@@ -156,7 +159,7 @@ impl EvalEngine {
             None => {
                 let work = move |engine: &Self, gone: &dyn Fn() -> bool| {
                     let mut outcomes = Vec::with_capacity(request.evaluations());
-                    engine.run(&request, &mut outcomes, &|| gone() || Instant::now() >= deadline);
+                    engine.run(&request, None, &mut outcomes, &|| gone() || Instant::now() >= deadline);
                     outcomes
                 };
                 self.in_pool(deadline, work).await?
@@ -229,62 +232,76 @@ impl EvalEngine {
 
     /// The outcomes, where they can't cost more than the hop to the pool.
     fn evaluate_inline(&self, request: &EvalRequest) -> Option<Vec<Outcome>> {
-        if !self.is_cheap(request) {
-            return None;
-        }
+        let parsed = self.cheap_formulas(request)?;
         let mut outcomes = Vec::with_capacity(request.evaluations());
-        self.run(request, &mut outcomes, &|| false);
+        self.run(request, Some(parsed), &mut outcomes, &|| false);
         add(&self.counters.inline, 1);
         Some(outcomes)
     }
 
-    /// Whether it costs little, by what is known before it is evaluated. Leaves its formulas in the cache.
-    fn is_cheap(&self, request: &EvalRequest) -> bool {
+    /// The formulas of a request in their order, if it costs little by what is known before it is evaluated.
+    fn cheap_formulas(&self, request: &EvalRequest) -> Option<Vec<Parsed>> {
         let few = request.evaluations() <= INLINE_EVALUATIONS_MAX;
         if self.config.inline_cost_ns_max <= 0.0 || !few || !all_scalars(&request.variables.0) {
-            return false;
+            return None;
         }
         let (mut unparsed_bytes, mut cost_ns) = (0, 0.0);
         let mut price = |text: &str, names: Names<'_>, evaluations: usize| {
             if names.len() > INLINE_VARIABLES_MAX {
-                return false;
+                return None;
             }
             let key = FormulaKey::new(text, names, &request.symbols);
-            let formula = match self.caches.formulas.get(&key) {
+            let formula = match self.known(&key) {
                 Some(formula) => formula,
                 None => {
                     unparsed_bytes += text.len();
                     if unparsed_bytes > INLINE_PARSED_BYTES_MAX {
-                        return false;
+                        return None;
                     }
                     match self.parse(text, names, &request.symbols, key) {
                         Ok(formula) => formula,
-                        // Parsed once more for its outcome: refusals are rare, and within the bytes above.
-                        Err(_) => return true,
+                        // A refusal costs no more.
+                        Err(refused) => return Some(Err(refused)),
                     }
                 }
             };
             cost_ns += formula.tree_cost_ns() * evaluations as f64;
-            formula.is_scalar() && cost_ns <= self.config.inline_cost_ns_max
+            (formula.is_scalar() && cost_ns <= self.config.inline_cost_ns_max).then_some(Ok(formula))
         };
         let shared = &*request.variables.0;
         match &request.subject {
-            EvalSubject::One(text) => price(text, Names::of(shared, &[]), 1),
+            EvalSubject::One(text) => Some(vec![price(text, Names::of(shared, &[]), 1)?]),
             EvalSubject::Rows(text, columns) => {
-                columns.iter().all(|(_, values)| values.iter().all(is_scalar))
-                    && price(text, Names { shared, own: &[], columns }, request.evaluations())
+                if !columns.iter().all(|(_, values)| values.iter().all(is_scalar)) {
+                    return None;
+                }
+                Some(vec![price(text, Names { shared, own: &[], columns }, request.evaluations())?])
             }
-            EvalSubject::Many(evaluations) => evaluations.iter().all(|one| {
-                all_scalars(&one.variables.0) && price(&one.formula, Names::of(shared, &one.variables.0), 1)
-            }),
+            EvalSubject::Many(evaluations) => evaluations
+                .iter()
+                .map(|one| {
+                    let own = &*one.variables.0;
+                    all_scalars(own).then(|| price(&one.formula, Names::of(shared, own), 1))?
+                })
+                .collect(),
         }
     }
 
-    /// Evaluates a request to its end, or until `over`: what is left then has its own failure.
-    fn run(&self, request: &EvalRequest, outcomes: &mut Vec<Outcome>, over: &dyn Fn() -> bool) {
+    /// Evaluates a request to its end, or until `over`: what is left then has its own failure. `parsed` has its formulas
+    /// in their order, where they were looked at before.
+    fn run(
+        &self,
+        request: &EvalRequest,
+        parsed: Option<Vec<Parsed>>,
+        outcomes: &mut Vec<Outcome>,
+        over: &dyn Fn() -> bool,
+    ) {
         let shared = &*request.variables.0;
+        let mut parsed = parsed.into_iter().flatten();
         match &request.subject {
-            EvalSubject::One(text) => outcomes.push(self.one(text, shared, Names::of(shared, &[]), request)),
+            EvalSubject::One(text) => {
+                outcomes.push(self.one(text, parsed.next(), shared, Names::of(shared, &[]), request));
+            }
             EvalSubject::Many(evaluations) => {
                 for one in evaluations {
                     let own = &*one.variables.0;
@@ -294,9 +311,10 @@ impl EvalEngine {
                         // Of one name the last counts.
                         _ => Cow::Owned([shared, own].concat()),
                     };
+                    let parsed = parsed.next();
                     let outcome = match over() {
                         true => Err(too_late()),
-                        false => self.one(&one.formula, &variables, Names::of(shared, own), request),
+                        false => self.one(&one.formula, parsed, &variables, Names::of(shared, own), request),
                     };
                     outcomes.push(outcome);
                 }
@@ -305,6 +323,7 @@ impl EvalEngine {
                 let mut variables = shared.to_vec();
                 variables.extend(columns.iter().map(|(name, _)| (name.clone(), Scalar::Empty)));
                 let names = Names { shared, own: &[], columns };
+                let formula = parsed.next().unwrap_or_else(|| self.formula(text, names, &request.symbols));
                 for row in 0..request.evaluations() {
                     if over() {
                         outcomes.push(Err(too_late()));
@@ -313,14 +332,21 @@ impl EvalEngine {
                     for ((_, value), (_, values)) in variables[shared.len()..].iter_mut().zip(columns) {
                         value.clone_from(&values[row]);
                     }
-                    outcomes.push(self.one(text, &variables, names, request));
+                    outcomes.push(self.one(text, Some(formula.clone()), &variables, names, request));
                 }
             }
         }
     }
 
     /// Evaluates one formula, or finds its value.
-    fn one(&self, text: &str, variables: &[(String, Scalar)], names: Names<'_>, request: &EvalRequest) -> Outcome {
+    fn one(
+        &self,
+        text: &str,
+        parsed: Option<Parsed>,
+        variables: &[(String, Scalar)],
+        names: Names<'_>,
+        request: &EvalRequest,
+    ) -> Outcome {
         let key = request.cache.then(|| ValueKey::new(text, variables, &request.symbols));
         if let Some(key) = &key {
             if let Some(outcome) = self.caches.values.get(key) {
@@ -329,8 +355,8 @@ impl EvalEngine {
             }
             add(&self.counters.value_misses, 1);
         }
-        let outcome = self
-            .formula(text, names, &request.symbols)
+        let outcome = parsed
+            .unwrap_or_else(|| self.formula(text, names, &request.symbols))
             .and_then(|formula| Evaluator::new(&formula, &[], variables, &self.config.formula).evaluate_once())
             .map_err(|error| EvalFailure::from(&error));
         if let Some(key) = key {
@@ -339,25 +365,20 @@ impl EvalEngine {
         outcome
     }
 
-    /// The formula, parsed and checked.
-    fn formula(&self, text: &str, names: Names<'_>, policy: &SymbolPolicy) -> Result<Formula, FormulaError> {
-        let key = FormulaKey::new(text, names, policy);
-        match self.caches.formulas.get(&key) {
-            Some(formula) => {
-                add(&self.counters.formula_hits, 1);
-                Ok(formula)
-            }
-            None => self.parse(text, names, policy, key),
-        }
+    /// A formula that was parsed before.
+    fn known(&self, key: &FormulaKey) -> Option<Formula> {
+        let formula = self.caches.formulas.get(key)?;
+        add(&self.counters.formula_hits, 1);
+        Some(formula)
     }
 
-    fn parse(
-        &self,
-        text: &str,
-        names: Names<'_>,
-        policy: &SymbolPolicy,
-        key: FormulaKey,
-    ) -> Result<Formula, FormulaError> {
+    /// The formula, parsed and checked.
+    fn formula(&self, text: &str, names: Names<'_>, policy: &SymbolPolicy) -> Parsed {
+        let key = FormulaKey::new(text, names, policy);
+        self.known(&key).map_or_else(|| self.parse(text, names, policy, key), Ok)
+    }
+
+    fn parse(&self, text: &str, names: Names<'_>, policy: &SymbolPolicy, key: FormulaKey) -> Parsed {
         add(&self.counters.formula_misses, 1);
         let formula = Formula::parse(text, &self.config.formula)?;
         let variables = names.iter().map(|name| (name.to_owned(), None)).collect();
