@@ -52,6 +52,11 @@ impl Token {
         Self { caller, digest: record.digest, view, limiter: RateLimiter::direct(quota) }
     }
 
+    /// Its id.
+    pub fn id(&self) -> TokenId {
+        self.view.id
+    }
+
     /// Counts a request.
     ///
     /// # Errors

@@ -21,23 +21,21 @@ pub(super) const SESSION_COOKIE: &str = "quipu_session";
 /// Neither a token nor a part of one may reach the error.
 pub(super) fn authenticate(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let refuse = |code, message: &str| Err(Refusal::new(ErrorKind::Unauthenticated, code, message));
-    let credential = match single(headers, &header::AUTHORIZATION)? {
-        Some(value) => match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                return match credential_of(api, token.trim()) {
-                    Some(credential) => counted(api, credential),
-                    None => refuse(
-                        "wrong_token",
-                        "the bearer token is not one of this cluster's, or is no longer good; `quipu secret token` prints \
-                         the cluster's own",
-                    ),
-                };
-            }
-            _ => return refuse("no_token", "the Authorization header has no bearer token"),
-        },
-        None => cookie(headers).and_then(|id| api.sessions.find(id, Instant::now())),
-    };
-    let Some(credential) = credential else {
+    if let Some(value) = single(headers, &header::AUTHORIZATION)? {
+        let bearer = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let Some((_, token)) = bearer else {
+            return refuse("no_token", "the Authorization header has no bearer token");
+        };
+        return match holder_of(api, token.trim()) {
+            Some(holder) => counted(holder),
+            None => refuse(
+                "wrong_token",
+                "the bearer token is not one of this cluster's, or is no longer good; `quipu secret token` prints the \
+                 cluster's own",
+            ),
+        };
+    }
+    let Some(credential) = cookie(headers).and_then(|id| api.sessions.find(id, Instant::now())) else {
         return refuse("no_token", "there is no bearer token; `quipu secret token` prints the cluster's");
     };
     // A browser says where a write comes from; what does not is no page of ours, whatever cookies it sends.
@@ -52,16 +50,37 @@ pub(super) fn authenticate(api: &Api, method: &Method, headers: &HeaderMap) -> R
             return Err(Refusal::new(ErrorKind::Forbidden, "origin_not_allowed", message));
         }
     }
-    counted(api, credential)
+    let holder = match credential {
+        Credential::Cluster => Some(Holder::Cluster),
+        Credential::Token(id) => api.token_table.get(id).map(Holder::Token),
+    };
+    match holder {
+        Some(holder) => counted(holder),
+        None => refuse("wrong_token", "the token that this session was opened with is no longer good"),
+    }
 }
 
-/// What a text gives access to.
-pub(super) fn credential_of(api: &Api, text: &str) -> Option<Credential> {
-    if (api.tokens)(text) {
-        return Some(Credential::Cluster);
+/// Whom a token stands for.
+pub(super) enum Holder {
+    /// Whoever has the cluster's own.
+    Cluster,
+    /// Whoever has one of the table.
+    Token(Arc<Token>),
+}
+
+impl Holder {
+    /// What a session is opened with.
+    pub(super) fn credential(&self) -> Credential {
+        match self {
+            Self::Cluster => Credential::Cluster,
+            Self::Token(token) => Credential::Token(token.id()),
+        }
     }
-    let token = api.token_table.find(text)?;
-    token.caller.token.map(Credential::Token)
+}
+
+/// Whom a text stands for, if it is a token.
+pub(super) fn holder_of(api: &Api, text: &str) -> Option<Holder> {
+    if (api.tokens)(text) { Some(Holder::Cluster) } else { api.token_table.find(text).map(Holder::Token) }
 }
 
 /// The session that a request names.
@@ -70,17 +89,13 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.flat_map(|text| text.split(';')).find_map(|pair| pair.trim().strip_prefix(SESSION_COOKIE)?.strip_prefix('='))
 }
 
-fn counted(api: &Api, credential: Credential) -> Result<Caller, Refusal> {
-    let Credential::Token(id) = credential else { return Ok(Caller::cluster()) };
-    let Some(token) = api.token_table.get(id) else {
-        let message = "the token that this session was opened with is no longer good";
-        return Err(Refusal::new(ErrorKind::Unauthenticated, "wrong_token", message));
-    };
+fn counted(holder: Holder) -> Result<Caller, Refusal> {
+    let Holder::Token(token) = holder else { return Ok(Caller::cluster()) };
     token.count_request().map_err(|wait| too_fast(&token, wait))?;
     Ok(token.caller.clone())
 }
 
-fn too_fast(token: &Arc<Token>, wait: Duration) -> Refusal {
+fn too_fast(token: &Token, wait: Duration) -> Refusal {
     let message = format!(
         "the token {:?} is good for fewer requests a second; wait, or have one made with a higher rate \
          (limits.token_requests_per_s_max, quipu token new --requests-per-second)",

@@ -38,28 +38,24 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     let crowded = is_crowded(&request);
     let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
     let wants_page = method == Method::GET && accepts_html(request.headers());
-    let (admitted, mut response) = match admit(&api, &request) {
-        Ok(admitted) => {
-            if let Some(caller) = &admitted.caller {
+    let mut caller = None;
+    let mut response = match admit(&api, &request, &mut caller) {
+        Ok(_place) => {
+            if let Some(caller) = &caller {
                 request.extensions_mut().insert(caller.clone());
             }
-            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-                Ok(response) => (Some(admitted), response),
-                Err(_) => {
-                    // The panic's message is on stderr already; it may name things that are not the client's business.
-                    let message = "the request hit a defect; the master's log has more";
-                    (Some(admitted), Refusal::new(ErrorKind::Internal, "panic", message).into_response())
-                }
-            }
+            AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+                // The panic's message is on stderr already; it may name things that are not the client's business.
+                let message = "the request hit a defect; the master's log has more";
+                Refusal::new(ErrorKind::Internal, "panic", message).into_response()
+            })
         }
-        Err(refusal) => {
-            let response = refuse(refusal, wants_page);
-            if is_denial(&response) && api.denials.check().is_err() {
-                tokio::time::sleep(DENIAL_DELAY).await;
-            }
-            (None, response)
-        }
+        Err(refusal) => refuse(refusal, wants_page),
     };
+    // The request's place is given back by now.
+    if is_denial(&response) && api.denials.check().is_err() {
+        tokio::time::sleep(DENIAL_DELAY).await;
+    }
     let headers = response.headers_mut();
     // Files of the dashboard may be kept; their names change with them.
     if headers.get(header::CACHE_CONTROL).is_none_or(|wanted| wanted != KEPT_FOR_GOOD) {
@@ -69,8 +65,7 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
     if crowded {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let caller = admitted.as_ref().and_then(|admitted| admitted.caller.as_ref());
-    if let Some(entry) = audited(&api, caller, &method, &path, &response)
+    if let Some(entry) = audited(&api, caller.as_ref(), &method, &path, &response)
         && let Some(log) = &api.audit
     {
         log.write(AuditEntry { peer, ..entry }).await;
@@ -179,15 +174,9 @@ struct Place<'a> {
     _client: Option<ClientPlace<'a>>,
 }
 
-/// A request that is let in.
-struct Admitted<'a> {
-    /// Who asks, where that matters.
-    caller: Option<Caller>,
-    /// Its place among those in flight; probes need none.
-    _place: Option<Place<'a>>,
-}
-
-fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
+/// Lets a request in, with its place among those in flight (probes need none). Says who asks as soon as that is known: of
+/// who is denied something, too.
+fn admit<'a>(api: &'a Api, request: &Request, caller: &mut Option<Caller>) -> Result<Option<Place<'a>>, Refusal> {
     let local = request.extensions().get::<LocalIp>().and_then(|ip| ip.0);
     let host = request_host(request)?;
     if !host_allowed(&host, local, &api.allowed_hosts) {
@@ -198,8 +187,8 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
         return Err(Refusal::new(ErrorKind::Forbidden, "host_not_allowed", message));
     }
     check_origin(request.headers(), &host, &api.cors_origins)?;
-    let caller = match need(request.method(), request.uri().path()) {
-        Need::Nothing => return Ok(Admitted { caller: None, _place: None }),
+    match need(request.method(), request.uri().path()) {
+        Need::Nothing => return Ok(None),
         _ if is_crowded(request) => {
             let max = api.limits.connections_max;
             let message = format!("{max} connections are open already (limits.connections_max)");
@@ -207,15 +196,14 @@ fn admit<'a>(api: &'a Api, request: &Request) -> Result<Admitted<'a>, Refusal> {
                 Refusal::new(ErrorKind::Busy, "too_many_connections", message).retry_after_s(BUSY_RETRY_AFTER_S)
             );
         }
-        Need::Place => None,
+        Need::Place => {}
         Need::Role(role) => {
-            let caller = callers::authenticate(api, request.method(), request.headers())?;
-            check_role(&caller, role)?;
-            Some(caller)
+            let known = callers::authenticate(api, request.method(), request.headers())?;
+            check_role(caller.insert(known), role)?;
         }
-    };
+    }
     let peer = request.extensions().get::<PeerIp>().map(|peer| peer.0);
-    Ok(Admitted { caller, _place: Some(take_place(api, peer)?) })
+    take_place(api, peer).map(Some)
 }
 
 fn check_role(caller: &Caller, role: AccessRole) -> Result<(), Refusal> {

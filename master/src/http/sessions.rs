@@ -1,7 +1,7 @@
 //! Browsers: the form that takes a token, and the cookie that stands for it afterwards.
 
 use super::body::require_media_type;
-use super::callers::{SESSION_COOKIE, cookie, credential_of};
+use super::callers::{SESSION_COOKIE, cookie, holder_of};
 use super::refusal::Refusal;
 use super::{Api, ApiState};
 use crate::ui::login;
@@ -30,13 +30,13 @@ pub(super) async fn log_in(State(api): ApiState, headers: HeaderMap, body: Body)
         return Err(Refusal::new(ErrorKind::TooLarge, "form_too_large", message));
     };
     let token = form_urlencoded::parse(&form).find(|(name, _)| name == "token").map(|(_, value)| value);
-    let Some(credential) = token.and_then(|token| credential_of(&api, token.trim())) else {
+    let Some(holder) = token.and_then(|token| holder_of(&api, token.trim())) else {
         let error = "That token is not one of this cluster's, or is no longer good.";
         return Ok(login::response(StatusCode::UNAUTHORIZED, Some(error)));
     };
     let id = api
         .sessions
-        .open(credential, Instant::now())
+        .open(holder.credential(), Instant::now())
         .map_err(|error| Refusal::new(ErrorKind::Internal, "no_random", format!("open a session: {error}")))?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, HeaderValue::from_static("/"))], [set_cookie(&api, &id, "")?])
         .into_response())

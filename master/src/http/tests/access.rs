@@ -233,16 +233,22 @@ async fn the_audit_log_has_what_was_changed_and_who_was_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.ndjson");
     let log = AuditLog::open(&path, 1 << 20).unwrap();
-    let server = start(|config| config.audit = Some(log)).await;
+    let reader = TokenTable::new(vec![(TokenId(7), record("qp_reader", AccessRole::Read, None))], 100, 10_000);
+    let server = start(|config| {
+        config.audit = Some(log);
+        config.token_table = Arc::new(reader);
+    })
+    .await;
     server.submit(&serde_json::to_string(&eval_spec()).unwrap()).await;
     server.get("/v1/jobs").await;
     server.ask("GET", "/v1/jobs", &[("Authorization", "Bearer qp_wrong")], "").await;
+    server.with("qp_reader", "POST", "/v1/jobs/1:cancel", "").await;
     server.ask("POST", "/v1/jobs/1:cancel", &[], "").await;
     let deadline = Instant::now() + DEADLINE;
     let entries = loop {
         let text = std::fs::read_to_string(&path).unwrap();
         let entries: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if entries.len() >= 3 {
+        if entries.len() >= 4 {
             assert!(!text.contains("qp_wrong"), "{text}");
             break entries;
         }
@@ -250,8 +256,9 @@ async fn the_audit_log_has_what_was_changed_and_who_was_refused() {
         tokio::task::yield_now().await;
     };
     let told: Vec<_> = entries.iter().map(|e| (e["method"].as_str().unwrap(), e["status"].as_u64().unwrap())).collect();
-    assert_eq!(told, [("POST", 202), ("GET", 401), ("POST", 202)]);
+    assert_eq!(told, [("POST", 202), ("GET", 401), ("POST", 403), ("POST", 202)]);
     assert_eq!((&entries[0]["caller"], &entries[0]["location"]), (&"cluster".into(), &"/v1/jobs/1".into()));
+    assert_eq!((&entries[2]["caller"], &entries[2]["token"]), (&"reader".into(), &7.into()));
     assert_eq!((&entries[1]["caller"], &entries[1]["peer"]), (&serde_json::Value::Null, &"127.0.0.1".into()));
 }
 
