@@ -113,9 +113,11 @@ impl Pulse {
 
     async fn beat(self: Arc<Self>) {
         let (mut number, mut rates) = (0, Rates::default());
+        let mut beating = Beating { pulse: &self, has_ended: false };
         loop {
             let (scopes, count) = self.watchers();
             if count == 0 {
+                beating.has_ended = true;
                 return;
             }
             match self.service.cluster().await {
@@ -148,6 +150,21 @@ impl Pulse {
             }
             news
         });
+    }
+}
+
+/// The task while it runs. One that panics is noticed, so that the next watcher starts another.
+struct Beating<'a> {
+    pulse: &'a Pulse,
+    /// Whether it has ended by itself, and somebody may have started another since.
+    has_ended: bool,
+}
+
+impl Drop for Beating<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.pulse.lock().beating = false;
+        }
     }
 }
 
@@ -206,8 +223,34 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::Rate;
+    use super::{Pulse, Rate};
+    use crate::http::tests::fake::Fake;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_when_nobody_watches() {
+        let fake = Arc::new(Fake::default());
+        let looks = || fake.looks.load(Ordering::Relaxed);
+        let pulse = Pulse::new(fake.clone(), CancellationToken::new());
+        let second = Duration::from_secs(1);
+        let watchers = (pulse.watch(None), pulse.watch(None));
+        while looks() < 2 {
+            tokio::time::advance(second).await;
+        }
+        drop(watchers);
+        // The task holds the pulse for as long as it runs.
+        while Arc::strong_count(&pulse) > 1 {
+            tokio::time::advance(second).await;
+        }
+        let before = looks();
+        let _again = pulse.watch(None);
+        while looks() == before {
+            tokio::time::advance(second).await;
+        }
+    }
 
     #[test]
     fn rate_follows_what_is_measured() {

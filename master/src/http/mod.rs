@@ -31,7 +31,7 @@ mod server;
 mod sessions;
 mod streams;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod trace;
 

@@ -6,7 +6,7 @@ mod compress;
 mod docs;
 mod eval;
 mod events;
-mod fake;
+pub(crate) mod fake;
 mod grpc;
 mod h2;
 mod limits;
