@@ -55,6 +55,7 @@ fn document_json() -> Value {
     // A document that can't be written has a defect that its test finds.
     let mut document = serde_json::to_value(build()).unwrap_or_default();
     plain_descriptions(&mut document);
+    unsigned_integers(&mut document);
     document
 }
 
@@ -123,6 +124,22 @@ fn plain_descriptions(value: &mut Value) {
             }
         }
         Value::Array(elements) => elements.iter_mut().for_each(plain_descriptions),
+        _ => {}
+    }
+}
+
+/// A `u64` is described as an `int64` that is not negative, which has no place for the upper half: it is a number without
+/// a format.
+fn unsigned_integers(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let is_unsigned = members.get("minimum").and_then(Value::as_f64).is_some_and(|minimum| minimum >= 0.0);
+            if is_unsigned && members.get("format").is_some_and(|format| format == "int64") {
+                members.remove("format");
+            }
+            members.values_mut().for_each(unsigned_integers);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(unsigned_integers),
         _ => {}
     }
 }
