@@ -127,17 +127,8 @@ fn form(spec: &JobSpec, limits: &FormulaLimits) -> Option<FormulaForm> {
         }
         Err(untyped) => (None, formula.tree_cost_ns(), Vec::new(), Some(untyped.to_string())),
     };
-    let columns = columns.iter().map(|(name, ty)| format!("{name}: {}", column_type(*ty))).collect();
+    let columns = columns.iter().map(|(name, ty)| format!("{name}: {}", ty.name())).collect();
     Some(FormulaForm { value_type, cost_ns, columns, lines, because })
-}
-
-fn column_type(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Int => "int",
-        ColumnType::Float => "float",
-        ColumnType::Boolean => "boolean",
-        ColumnType::String => "string",
-    }
 }
 
 #[cfg(test)]

@@ -120,8 +120,7 @@ fn plain(formula: &Formula, columns: &[(String, ColumnType)], plan: &Plan, notes
     }
     line("cost", &format!("about {cost:.1} ns a row on one core"));
     for (index, (name, ty)) in columns.iter().enumerate() {
-        let ty = format!("{ty:?}").to_lowercase();
-        line("column", &format!("{index} is {name}: {ty}"));
+        line("column", &format!("{index} is {name}: {}", ty.name()));
     }
     for note in notes {
         line("note", note);

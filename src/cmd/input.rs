@@ -4,7 +4,7 @@ use crate::cmd::{Session, parse, runner};
 use crate::failure::{Exit, Failure};
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use quipu_shared::spec::{ColumnType, TableFormat, TableInput, TableSchema};
+use quipu_shared::spec::{TableFormat, TableInput, TableSchema};
 use quipu_shared::table::columnar::Source;
 use quipu_shared::table::{self, InferOptions, TableError, infer_columnar};
 use std::fs::{self, File};
@@ -112,7 +112,7 @@ impl Table {
             .columns
             .iter()
             .take(COLUMNS_SHOWN_MAX)
-            .map(|column| format!("{} {}", column.variable, type_name(column.ty)))
+            .map(|column| format!("{} {}", column.variable, column.ty.name()))
             .collect();
         if self.schema.columns.len() > COLUMNS_SHOWN_MAX {
             columns.push(format!("and {} more", self.schema.columns.len() - COLUMNS_SHOWN_MAX));
@@ -258,15 +258,6 @@ fn failure(name: &str, error: &TableError) -> Failure {
     Failure::new(exit, format!("{name}: {error}"))
 }
 
-fn type_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Int => "int",
-        ColumnType::Float => "float",
-        ColumnType::Boolean => "boolean",
-        ColumnType::String => "string",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +281,7 @@ mod tests {
     }
 
     fn types(table: &Table) -> Vec<(&str, &str)> {
-        table.schema.columns.iter().map(|c| (c.variable.as_str(), type_name(c.ty))).collect()
+        table.schema.columns.iter().map(|c| (c.variable.as_str(), c.ty.name())).collect()
     }
 
     #[tokio::test]

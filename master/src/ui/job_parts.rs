@@ -6,8 +6,7 @@ use quipu_shared::detail::{FormulaForm, JobDetail};
 use quipu_shared::reduce::reduction_name;
 use quipu_shared::service::JobView;
 use quipu_shared::spec::{
-    Axis, AxisValues, ColumnType, DependencyEnd, Distribution, Draw, FunctionSet, JobKind, JobSpec, OnError, Scalar,
-    TableInput,
+    Axis, AxisValues, DependencyEnd, Distribution, Draw, FunctionSet, JobKind, JobSpec, OnError, Scalar, TableInput,
 };
 
 /// Formulas of an `eval` that are shown.
@@ -88,7 +87,7 @@ fn settings(view: &JobView, spec: &JobSpec) -> Markup {
                     (setting("Columns", html! {
                         @for (at, column) in schema.columns.iter().enumerate() {
                             @if at > 0 { ", " }
-                            code { (column.variable) ": " (column_type(column.ty)) }
+                            code { (column.variable) ": " (column.ty.name()) }
                         }
                     }))
                     (setting("Result", html! { code { (name) } }))
@@ -165,15 +164,6 @@ fn format_name(view: &JobView) -> &'static str {
         F::Parquet => "Parquet",
         F::Arrow => "Arrow",
         F::Json => "JSON",
-    }
-}
-
-fn column_type(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Int => "int",
-        ColumnType::Float => "float",
-        ColumnType::Boolean => "boolean",
-        ColumnType::String => "string",
     }
 }
 

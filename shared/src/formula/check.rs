@@ -76,12 +76,8 @@ impl Formula {
             if let (Some(wanted), Some((_, Some(actual)))) = (wanted, known)
                 && wanted != actual
             {
-                let message = format!(
-                    "the variable {} must be {}, but is {}",
-                    echo(name),
-                    type_name(*wanted),
-                    type_name(*actual)
-                );
+                let message =
+                    format!("the variable {} must be {}, but is {}", echo(name), wanted.name(), actual.name());
                 return Err(self.error_at(token, ErrorCode::WrongVariableType, message));
             }
         }
@@ -196,14 +192,4 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     if text.is_empty() { "none".into() } else { text }
-}
-
-/// A type in a message.
-fn type_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Int => "int",
-        ColumnType::Float => "float",
-        ColumnType::Boolean => "boolean",
-        ColumnType::String => "string",
-    }
 }

@@ -195,13 +195,15 @@ pub(crate) fn type_that_reads(cell: &[u8], ty: ColumnType) -> ColumnType {
     if is_float { ColumnType::Float } else { ColumnType::String }
 }
 
-/// The type's name as `--types` takes it.
-pub(crate) fn type_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Int => "int",
-        ColumnType::Float => "float",
-        ColumnType::Boolean => "boolean",
-        ColumnType::String => "string",
+impl ColumnType {
+    /// Its name, as `--types` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Boolean => "boolean",
+            Self::String => "string",
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A shard's bytes as blocks of rows: the worker's side.
 
-use super::cell::{parse_boolean, parse_float, parse_int, plain_float, plain_int, trim, type_name, type_that_reads};
+use super::cell::{parse_boolean, parse_float, parse_int, plain_float, plain_int, trim, type_that_reads};
 use super::columnar::format_name;
 use super::{
     CsvCursor, Field, JsonCursor, KeySink, RECORD_BYTES_MAX, STRING_CELL_BYTES_MAX, TableError, check_delimiter,
@@ -350,11 +350,11 @@ fn check_text<'c>(column: &TableColumn, cell: &'c [u8]) -> Result<&'c str, Fault
 
 fn cell_fault(column: &TableColumn, cell: &[u8]) -> Fault {
     let TableColumn { variable, ty, .. } = column;
-    let reads = type_name(type_that_reads(cell, *ty));
+    let reads = type_that_reads(cell, *ty).name();
     let message = format!(
         "column {variable:?} holds {}, which is no {}; --types {variable}={reads} reads it",
         shorten(cell),
-        type_name(*ty)
+        ty.name()
     );
     Fault { code: code::CELL_TYPE, message }
 }

@@ -1,6 +1,5 @@
 //! Schemas: overriding types, and checking what others made.
 
-use super::cell::type_name;
 use super::columnar::check_columnar;
 use super::{COLUMNS_MAX, HEADER_BYTES_MAX, TableError, check_delimiter, names};
 use crate::spec::{ColumnType, TableColumn, TableFormat, TableSchema};
@@ -37,7 +36,7 @@ pub fn apply_types(schema: &mut TableSchema, types: &str) -> Result<(), TableErr
 fn parse_type(text: &str) -> Option<ColumnType> {
     [ColumnType::Int, ColumnType::Float, ColumnType::Boolean, ColumnType::String]
         .into_iter()
-        .find(|ty| type_name(*ty) == text)
+        .find(|ty| ty.name() == text)
 }
 
 fn unknown_column(schema: &TableSchema, name: &str) -> TableError {

@@ -4,7 +4,6 @@ use super::file::ColumnarFile;
 use super::guard::{guarded, name};
 use super::source::Source;
 use crate::spec::{ColumnType, RowFormat, TableColumn, TableFormat, TableSchema};
-use crate::table::cell::type_name;
 use crate::table::{COLUMNS_MAX, HEADER_BYTES_MAX, Inferred, NOTES_MAX, TableError, names, shorten};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 use base64::Engine;
@@ -86,7 +85,7 @@ pub(crate) fn check_columnar(schema: &TableSchema) -> Result<(), TableError> {
             return Err(TableError::TypeOfFile {
                 column: column.variable.clone(),
                 stored: field.data_type().to_string(),
-                ty: type_name(column.ty),
+                ty: column.ty.name(),
             });
         }
     }
