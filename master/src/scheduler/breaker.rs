@@ -164,7 +164,8 @@ pub(super) type Parked = BTreeMap<u64, Breaker>;
 impl Scheduler {
     /// The newest connection of a node.
     fn connection(&self, node: u64) -> Option<WorkerId> {
-        self.workers.iter().rev().find(|(_, worker)| worker.node == node).map(|(&id, _)| id)
+        let of_node = (node, WorkerId(0))..=(node, WorkerId(u64::MAX));
+        self.connections.range(of_node).next_back().map(|&(_, id)| id)
     }
 
     /// A node joins with the breaker that it had.

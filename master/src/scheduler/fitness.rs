@@ -120,6 +120,7 @@ impl Scheduler {
     /// Takes a worker out of everything that it stands in, but for its attempts.
     pub(super) fn remove_worker(&mut self, worker: WorkerId) -> Option<Worker> {
         let state = self.workers.remove(&worker)?;
+        self.connections.remove(&(state.node, worker));
         self.census.subtract(state.part);
         if let Some(key) = state.free_key {
             self.free.remove(&(key, worker));

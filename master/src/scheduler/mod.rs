@@ -125,6 +125,8 @@ pub struct Scheduler {
     now: Millis,
     jobs: BTreeMap<JobId, Job>,
     workers: BTreeMap<WorkerId, Worker>,
+    /// Workers by node: each completion asks for the newest connection of its node.
+    connections: BTreeSet<(u64, WorkerId)>,
     /// By id, which never repeats within an epoch.
     attempts: BTreeMap<AttemptId, Attempt>,
     last_attempt: u64,
@@ -165,6 +167,7 @@ impl Scheduler {
             now: 0,
             jobs: BTreeMap::new(),
             workers: BTreeMap::new(),
+            connections: BTreeSet::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
             counts: AttemptCounts::default(),
@@ -493,6 +496,7 @@ impl Scheduler {
         let breaker = self.unpark_breaker(state.node);
         let slots = u64::from(state.facts.slots);
         state.strained = self.config.pressure.exceeded_by(&state.host);
+        self.connections.insert((state.node, worker));
         self.workers.insert(worker, state);
         self.slots += slots;
         self.refresh_worker(worker);

@@ -92,6 +92,7 @@ pub const SAMPLED: &[(&str, AfterStep)] = named![
     attempts_are_live_or_have_one_outcome,
     every_row_is_open_done_or_uncut,
     uncut_rows_are_all_others,
+    connections_are_those_of_the_workers,
 ];
 
 /// A shard that is given to a worker, anew or under a new lease.
@@ -486,6 +487,12 @@ fn counts_are_what_was_seen(ledger: &Ledger, core: &Scheduler) -> bool {
             && counts.done == seen.records.len() as u64
             && core.job_rows(*id) == Some((rows_done, seen.rows_known))
     })
+}
+
+/// A node's connections are found by its key, all of them and no others.
+fn connections_are_those_of_the_workers(_ledger: &Ledger, core: &Scheduler) -> bool {
+    let expected: BTreeSet<_> = core.workers.iter().map(|(&id, worker)| (worker.node, id)).collect();
+    core.connections == expected
 }
 
 /// Every attempt that was granted is counted as live, or under one outcome.

@@ -26,14 +26,17 @@ const SEEDS_DEFAULT: u64 = 3_000;
 const SEEDS_COMPLETE_MIN: u64 = 1_000;
 /// Faults that each seed must bring.
 const FAULTS_MIN: u64 = 5;
-/// Shards that each seed must bring; where the rate of a group holds everything up, they are few.
-const SHARDS_MIN: usize = 5;
+/// Shards that each seed must bring.
+const SHARDS_MIN: usize = 20;
+/// The same where jobs have a rate, which may make them wait for most of the time.
+const METERED_SHARDS_MIN: usize = 5;
 
 fn run(seed: u64) -> Counts {
     let mut world = World::new(seed);
     world.run();
     let (shards, faults) = (world.shards_leased(), world.counts.of(Counted::FaultInjected));
-    assert!(shards >= SHARDS_MIN, "only {shards} shards were leased");
+    let shards_min = if world.is_metered() { METERED_SHARDS_MIN } else { SHARDS_MIN };
+    assert!(shards >= shards_min, "only {shards} shards were leased");
     assert!(faults >= FAULTS_MIN, "only {faults} faults were injected");
     world.counts
 }

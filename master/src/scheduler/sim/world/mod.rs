@@ -152,6 +152,11 @@ impl World {
         self.ledger.shards_leased.len()
     }
 
+    /// Whether a job is in the group that may have a rate.
+    pub fn is_metered(&self) -> bool {
+        self.jobs.iter().any(|job| job.plan.group.is_some())
+    }
+
     /// Phase 1 until the last fault, phase 2 until every job has ended.
     pub fn run(&mut self) {
         self.set_rate();
