@@ -1,8 +1,8 @@
 //! What a flood of bad requests costs a job that runs meanwhile: `cargo bench --bench flood -- [--quick]`.
 //!
-//! One master, one worker of one slot, and the flood from this process, on this machine: 64 connections that ask again
-//! as soon as they are answered. Each kind of bad request has its turn, between turns without one. Figures are printed
-//! and never fail anything.
+//! One master, one worker of one slot, and the flood from a process of the least priority, on this machine: 64
+//! connections that ask again as soon as they are answered. Each kind of bad request has its turns, between turns without
+//! one, and the medians are compared. Figures are printed and never fail anything.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -10,6 +10,8 @@
 mod support;
 
 use anyhow::Context as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const CONNECTIONS: usize = 64;
+/// Runs with and without a flood of each kind, in turns: one alone differs from the next by a tenth.
+const PAIRS: usize = 7;
 const FORMULA: &str = "if(x > 0.5, math::sin(x) / (x + 1.0), x * x - 0.25)";
 
 /// A kind of bad request: its name and its bytes.
@@ -28,7 +32,9 @@ fn kinds(token: &str) -> Vec<(&'static str, Vec<u8>)> {
     };
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let json = format!("{bearer}Content-Type: application/json\r\n");
-    let deep = format!(r#"{{"kind":{{"eval":{{"formulas":["{}1"]}}}}}}"#, "(".repeat(4000));
+    // Formulas of an eval fail one by one; the one formula of a sweep is looked at when it is submitted.
+    let axes = r#"[{"name":"x","values":{"list":[{"int":1}]}}]"#;
+    let deep = format!(r#"{{"kind":{{"sweep":{{"formula":"{}x","name":"y","axes":{axes}}}}}}}"#, "(".repeat(4000));
     vec![
         ("no token", request("GET /v1/jobs", "", "")),
         ("a wrong token", request("POST /v1/jobs", "Authorization: Bearer qp_wrong\r\n", "{}")),
@@ -66,33 +72,67 @@ async fn flood(address: String, request: Arc<Vec<u8>>, stop: Arc<AtomicBool>, an
     }
 }
 
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The flood: another process, which gives way to everybody, since an attacker brings a machine of their own. It tells how
+/// many answers it got when its standard input ends.
+fn attack(address: &str, kind: usize) -> anyhow::Result<()> {
+    let mut token = String::new();
+    std::io::stdin().read_line(&mut token)?;
+    let (_, request) = kinds(token.trim()).swap_remove(kind);
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let request = Arc::new(request);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let flooding: Vec<_> = (0..CONNECTIONS)
+        .map(|_| runtime.spawn(flood(address.to_owned(), request.clone(), stop.clone(), answered.clone())))
+        .collect();
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
+    stop.store(true, Ordering::Relaxed);
+    for task in flooding {
+        runtime.block_on(task)?;
+    }
+    println!("{}", answered.load(Ordering::Relaxed));
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let rows = if quick { 100_000_000 } else { 1_000_000_000 };
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, address, kind, ..] = &args[..]
+        && flag == "--attack"
+    {
+        return attack(address, kind.parse()?);
+    }
+    let rows = if args.iter().any(|arg| arg == "--quick") { 100_000_000 } else { 600_000_000 };
     let cluster = Cluster::start(1);
     let address = cluster.master.address("http").trim_start_matches("http://").to_owned();
-    let mut secret = support::quipu();
-    secret.args(["secret", "token", "--cluster-id", "test", "--secret-file"]).arg(cluster.secret());
-    let token = String::from_utf8(secret.output()?.stdout)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // What an operator would give to somebody, with the rate that tokens have unless it is said.
+    let token = cluster.output(&["token", "new", "flood", "--role", "submit"]);
     throughput(&cluster, rows).context("the first run")?;
     println!("{:<28} {:>12} {:>12} {:>8}", "flood of", "answers/s", "Mrows/s", "ratio");
-    for (name, request) in kinds(token.trim()) {
-        let alone = throughput(&cluster, rows)?;
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let request = Arc::new(request);
-        let flooding: Vec<_> = (0..CONNECTIONS)
-            .map(|_| runtime.spawn(flood(address.clone(), request.clone(), stop.clone(), answered.clone())))
-            .collect();
-        let begun = Instant::now();
-        let flooded = throughput(&cluster, rows)?;
-        let rate = answered.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        for task in flooding {
-            runtime.block_on(task)?;
+    for (kind, (name, _)) in kinds(token.trim()).iter().enumerate() {
+        let (mut alone, mut flooded, mut answers) = (Vec::new(), Vec::new(), 0.0);
+        for _ in 0..PAIRS {
+            alone.push(throughput(&cluster, rows)?);
+            let mut attacker = Command::new("nice")
+                .args(["-n", "19"])
+                .arg(std::env::current_exe()?)
+                .args(["--attack", &address, &kind.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let mut orders = attacker.stdin.take().context("its standard input")?;
+            writeln!(orders, "{}", token.trim())?;
+            let begun = Instant::now();
+            flooded.push(throughput(&cluster, rows)?);
+            drop(orders);
+            let told = String::from_utf8(attacker.wait_with_output()?.stdout)?;
+            answers += told.trim().parse::<f64>().context("the attacker's count")? / begun.elapsed().as_secs_f64();
         }
-        let after = throughput(&cluster, rows)?;
-        let ratio = flooded / ((alone + after) / 2.0);
+        let (rate, flooded) = (answers / PAIRS as f64, median(flooded));
+        let ratio = flooded / median(alone);
         println!("{name:<28} {rate:>12.0} {:>12.1} {ratio:>8.3}", flooded / 1e6);
     }
     Ok(())

@@ -13,6 +13,8 @@ use quipu_shared::service::{ErrorKind, JobView};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Code of the answer to who asks more often than their token is good for.
+pub(super) const TOKEN_RATE: &str = "token_rate";
 /// The cookie of a session.
 pub(super) const SESSION_COOKIE: &str = "quipu_session";
 
@@ -101,7 +103,7 @@ fn too_fast(token: &Token, wait: Duration) -> Refusal {
          (limits.token_requests_per_s_max, quipu token new --requests-per-second)",
         token.caller.name
     );
-    Refusal::new(ErrorKind::Busy, "token_rate", message).retry_after_s(wait.as_secs() + 1)
+    Refusal::new(ErrorKind::Busy, TOKEN_RATE, message).retry_after_s(wait.as_secs() + 1)
 }
 
 /// A job as its caller may see it; those of other namespaces are not there.
