@@ -118,7 +118,7 @@ pub(super) async fn page(
                 button type="submit" { "Find" }
             }
         }
-        div.data-live id="newer" aria-live="polite" {}
+        div id="newer" aria-live="polite" {}
         @if jobs.is_empty() {
             div.empty {
                 @if asked.state.is_empty() && asked.name.is_empty() && asked.before.is_empty() {

@@ -87,7 +87,8 @@ async fn shown(ui: &Ui, view: &JobView) -> Markup {
 async fn read(ui: &Ui, view: &JobView, max: usize) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let Ok(mut pieces) = ui.service.results(view.id).await else { return (bytes, false) };
-    while let Some(Ok(piece)) = pieces.next().await {
+    while let Some(piece) = pieces.next().await {
+        let Ok(piece) = piece else { return (bytes, false) };
         let room = max - bytes.len();
         bytes.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {

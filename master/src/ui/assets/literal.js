@@ -28,7 +28,8 @@ function floatJson(text) {
 function intJson(text) {
   const value = text.trim();
   if (!INT.test(value)) throw new BadInput(`${value || 'nothing'} is no integer`);
-  return value.replace(/^\+/, '').replace(/^(-?)0+(?=\d)/, '$1');
+  // JSON's -0 is no integer.
+  return value.replace(/^\+/, '').replace(/^(-?)0+(?=\d)/, '$1').replace(/^-0$/, '0');
 }
 
 /** A value with its type: `{"int":3}`. */

@@ -66,7 +66,7 @@ async function retry() {
   } catch {
     return lost();
   }
-  open();
+  if (!document.hidden) open();
 }
 
 function end() {

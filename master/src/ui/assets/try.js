@@ -306,9 +306,13 @@ async function follow(reply) {
   const bar = Object.assign(document.createElement('progress'), { max: 1000, value: 0 });
   bar.setAttribute('aria-label', `Progress of job ${job.id}`);
   show(head, bar);
-  const last = await new Promise((resolve) => {
+  const last = await new Promise((resolve, reject) => {
     const source = new EventSource(`/v1/jobs/${job.id}/events`);
     running = { stop: () => { source.close(); resolve(null); } };
+    // A connection that is lost is made again; one that is refused is not.
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) reject(new Error('refused'));
+    };
     source.onmessage = ({ data }) => {
       const view = JSON.parse(data);
       state.textContent = view.state;
