@@ -170,6 +170,10 @@ impl MasterService {
             admission.fail(&refused.code, &refused.message);
         }
         drop(admission);
+        if commands.is_empty() {
+            // No need to write that nothing was decided.
+            return Ok(answers);
+        }
         let commit = commit(commands.len(), trace);
         let outcomes = self.store().decide(commands).await.map_err(store_error)?;
         drop(commit);

@@ -269,6 +269,7 @@ fn http_limits(limits: &LimitsConfig) -> HttpLimits {
         batch_jobs_max: limits.batch_jobs_max,
         connections_max: limits.connections_max,
         eval_bytes_max: limits.eval_bytes_max,
+        refusals_per_s_max: limits.refusals_per_s_max,
         sessions_max: limits.sessions_max,
         session_idle: Duration::from_millis(limits.session_idle_ms),
         ..HttpLimits::default()

@@ -1,8 +1,7 @@
 //! Which requests get in: Host, Origin, token and role, and how many at a time. What is changed or refused is audited.
 
-use super::callers::TOKEN_RATE;
 use super::policy::{Need, is_audited, need};
-use super::refusal::{Refusal, Refused};
+use super::refusal::Refusal;
 use super::{Api, ApiState, callers};
 use crate::access::audit::AuditEntry;
 use crate::ui::{KEPT_FOR_GOOD, login};
@@ -23,9 +22,6 @@ use std::time::{Duration, Instant};
 /// Seconds after which to try again when too many requests or streams are open: most requests take milliseconds.
 pub(super) const BUSY_RETRY_AFTER_S: u64 = 1;
 
-/// How long a denial waits while there are too many of them (or of answers to tokens that are too fast): who floods the
-/// master with these gets one a second and connection, and the master's time goes to others.
-const DENIAL_DELAY: Duration = Duration::from_secs(1);
 /// Characters of a path that the audit log has of it.
 const AUDITED_PATH_CHARS_MAX: usize = 256;
 
@@ -54,8 +50,9 @@ pub(super) async fn guard(State(api): ApiState, mut request: Request, next: Next
         Err(refusal) => refuse(refusal, wants_page),
     };
     // The request's place is given back by now.
-    if (is_denial(&response) || is_too_fast(&response)) && api.denials.check().is_err() {
-        tokio::time::sleep(DENIAL_DELAY).await;
+    match api.pacing.delay(caller.as_ref(), &response) {
+        Duration::ZERO => {}
+        delay => tokio::time::sleep(delay).await,
     }
     let headers = response.headers_mut();
     // Files of the dashboard may be kept; their names change with them.
@@ -92,11 +89,6 @@ fn refuse(refusal: Refusal, wants_page: bool) -> Response {
 /// Whether somebody asked for what is not theirs.
 fn is_denial(response: &Response) -> bool {
     matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
-/// Whether a token's rate is used up: to tell so again and again is work, too.
-fn is_too_fast(response: &Response) -> bool {
-    response.extensions().get::<Refused>().is_some_and(|Refused(error)| error.code == TOKEN_RATE)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

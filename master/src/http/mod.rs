@@ -23,6 +23,7 @@ mod h2;
 mod jobs;
 mod metrics;
 mod openapi;
+mod pacing;
 mod policy;
 mod refusal;
 mod routes;
@@ -51,6 +52,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use governor::DefaultDirectRateLimiter;
+use pacing::Pacing;
 use quipu_shared::api::{
     BATCH_PATH, CHECK_PATH, CLUSTER_PATH, CPU_PROFILE_PATH, DOCUMENT_PATH, EVAL_PATH, EVENTS_PATH, HEALTH_PATH,
     HEAP_PATH, IDEMPOTENCY_KEY_HEADER, JOBS_PATH, LOGIN_PATH, LOGOUT_PATH, METRICS_PATH, NODES_PATH, READY_PATH,
@@ -143,6 +145,8 @@ pub struct HttpLimits {
     pub requests_per_client_max: usize,
     /// Jobs of one batch. All of them are in memory until the last is accepted.
     pub batch_jobs_max: usize,
+    /// Refusals a second and token that are answered at once; further ones wait a second.
+    pub refusals_per_s_max: u32,
     /// Browsers that are logged in.
     pub sessions_max: usize,
     /// How long a browser stays logged in without a request.
@@ -183,6 +187,7 @@ impl Default for HttpLimits {
             requests_in_flight_max: 128,
             requests_per_client_max: 96,
             batch_jobs_max: 10_000,
+            refusals_per_s_max: 500,
             sessions_max: 1_000,
             session_idle: Duration::from_secs(12 * 3600),
             streams_max: 512,
@@ -209,9 +214,8 @@ struct Api {
     /// Whether cookies may travel over TLS only.
     secure: bool,
     audit: Option<AuditLog>,
-    /// How many denials a second are answered at once.
-    denials: DefaultDirectRateLimiter,
-    /// How many of them are written down.
+    pacing: Pacing,
+    /// How many denials a second are written down.
     denials_audited: DefaultDirectRateLimiter,
     ready: ReadyProbe,
     allowed_hosts: Vec<String>,

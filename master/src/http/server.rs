@@ -2,6 +2,7 @@
 
 use super::conn::{Patient, Rewound};
 use super::guard::{Clients, Crowded, LocalIp, PeerIp};
+use super::pacing::Pacing;
 use super::{Api, HttpConfig, HttpLimits, h2, router};
 use crate::access::sessions::Sessions;
 use crate::metrics::{EvalCollector, Metrics, StreamsCollector};
@@ -35,8 +36,6 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait when the system has no socket to give (out of file descriptors, mostly): to try again at once
 /// would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Denials a second that are answered at once; further ones wait.
-const DENIALS_PER_S: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
 /// Denials a second that the audit log has: who asks without end fills no disk.
 const DENIALS_AUDITED_PER_S: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Connections that the system has ready for us: a burst of clients should not have to knock twice, which takes a second.
@@ -111,7 +110,7 @@ pub async fn serve(
         sessions: Sessions::new(limits.sessions_max, limits.session_idle),
         secure: acceptor.is_some(),
         audit,
-        denials: RateLimiter::direct(Quota::per_second(DENIALS_PER_S)),
+        pacing: Pacing::new(limits.refusals_per_s_max),
         denials_audited: RateLimiter::direct(Quota::per_second(DENIALS_AUDITED_PER_S)),
         ready,
         allowed_hosts,

@@ -302,6 +302,9 @@ pub struct LimitsConfig {
     /// Requests a second of a token that has no rate of its own; as many may come at once. The cluster's own is not held
     /// to it.
     pub token_requests_per_s_max: u32,
+    /// Answers a second and token that refuse (no token, no right, a request that makes no sense) and come at once; further
+    /// ones wait a second. Requests without a good token are counted together.
+    pub refusals_per_s_max: u32,
     /// Browsers that are logged in; the one that was used least recently goes first.
     pub sessions_max: usize,
     /// How long a browser stays logged in without a request.
@@ -351,6 +354,7 @@ impl Default for LimitsConfig {
             namespaces_max: 10_000,
             tokens_max: 10_000,
             token_requests_per_s_max: 10_000,
+            refusals_per_s_max: 500,
             sessions_max: 1_000,
             session_idle_ms: 12 * 3_600_000,
             audit_bytes_max: 64 << 20,

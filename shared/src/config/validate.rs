@@ -125,6 +125,7 @@ fn check_limits(limits: &LimitsConfig) -> Checked {
         ("limits.namespaces_max", limits.namespaces_max as u64),
         ("limits.tokens_max", limits.tokens_max as u64),
         ("limits.token_requests_per_s_max", u64::from(limits.token_requests_per_s_max)),
+        ("limits.refusals_per_s_max", u64::from(limits.refusals_per_s_max)),
         ("limits.sessions_max", limits.sessions_max as u64),
         ("limits.session_idle_ms", limits.session_idle_ms),
         ("limits.audit_bytes_max", limits.audit_bytes_max),
