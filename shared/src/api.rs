@@ -214,11 +214,11 @@ pub fn status_of(kind: ErrorKind) -> u16 {
         ErrorKind::NotFound => 404,
         ErrorKind::Conflict | ErrorKind::Cancelled => 409,
         ErrorKind::TooLarge => 413,
-        ErrorKind::Invalid | ErrorKind::Evaluation => 422,
+        // Who set a deadline, or wrote a formula that takes so long, has to change that; the master is well.
+        ErrorKind::Invalid | ErrorKind::Evaluation | ErrorKind::Deadline => 422,
         ErrorKind::Busy => 429,
         ErrorKind::Internal => 500,
         ErrorKind::Unreachable => 503,
-        ErrorKind::Deadline => 504,
     }
 }
 

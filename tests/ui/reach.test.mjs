@@ -162,3 +162,16 @@ test('each page has one main heading, landmarks and a title of its own', async (
   assert.equal(titles.size, 5);
   await visitor.close();
 });
+
+test('the page of the API shows it, and asks it', async () => {
+  const visitor = await Visitor.open(browser, cluster.origin);
+  await visitor.logIn(cluster.token);
+  const { page } = visitor;
+  await page.getByRole('link', { name: 'API' }).click();
+  const operation = page.locator('.opblock-get').filter({ hasText: '/v1/version' });
+  await operation.locator('.opblock-summary-control').click();
+  await operation.getByRole('button', { name: 'Try it out' }).click();
+  await operation.getByRole('button', { name: 'Execute' }).click();
+  await operation.locator('.live-responses-table .response-col_status').filter({ hasText: '200' }).waitFor();
+  await visitor.close();
+});

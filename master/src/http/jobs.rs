@@ -19,6 +19,9 @@ use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, JobQuery, JobState, SubmitRequest};
 use quipu_shared::spec::JobSpec;
 
+/// What can be done to a job, behind its id and a colon.
+const ACTIONS: [&str; 2] = ["cancel", "retry"];
+
 /// Methods of one job or schedule.
 pub(super) const OF_ONE: &str = "GET, HEAD, DELETE";
 
@@ -147,8 +150,8 @@ pub(super) async fn show(
     path: JobPath,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    if segment.contains(':') {
-        return Ok(action_takes_post(&segment));
+    if let Some(response) = action_takes_post(&segment, &ACTIONS) {
+        return Ok(response);
     }
     Ok(Json(callers::visible(&api, &caller, parse_job(&segment)?).await?).into_response())
 }
@@ -190,8 +193,8 @@ pub(super) async fn forget(
     path: JobPath,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    if segment.contains(':') {
-        return Ok(action_takes_post(&segment));
+    if let Some(response) = action_takes_post(&segment, &ACTIONS) {
+        return Ok(response);
     }
     api.service.forget(callers::visible(&api, &caller, parse_job(&segment)?).await?.id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -207,8 +210,10 @@ pub(super) async fn explain(
     Ok(Json(Explanation { lines: api.service.explain(job).await? }))
 }
 
-pub(super) fn action_takes_post(segment: &str) -> Response {
-    not_allowed("POST", format!("{segment:?} is an action; it takes POST"))
+/// The answer to who asks for an action in another way; none where it is no action.
+pub(super) fn action_takes_post(segment: &str, actions: &[&str]) -> Option<Response> {
+    let (_, action) = segment.split_once(':').filter(|(_, action)| actions.contains(action))?;
+    Some(not_allowed("POST", format!("{action} is an action; it takes POST")))
 }
 
 /// What is allowed on a path whose last segment is an id, or an action: the router knows both by one route, and so of no

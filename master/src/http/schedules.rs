@@ -15,6 +15,9 @@ use quipu_shared::ids::ScheduleId;
 use quipu_shared::service::{ErrorKind, ScheduleChange, ScheduleView};
 use quipu_shared::spec::ScheduleSpec;
 
+/// What can be done to a schedule, behind its id and a colon.
+const ACTIONS: [&str; 2] = ["pause", "resume"];
+
 pub(super) async fn list(
     State(api): ApiState,
     Extension(caller): Extension<Caller>,
@@ -50,8 +53,8 @@ pub(super) async fn show(
     path: JobPath,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    if segment.contains(':') {
-        return Ok(action_takes_post(&segment));
+    if let Some(response) = action_takes_post(&segment, &ACTIONS) {
+        return Ok(response);
     }
     Ok(Json(find(&api, &caller, parse_schedule(&segment)?).await?).into_response())
 }
@@ -94,8 +97,8 @@ pub(super) async fn remove(
     path: JobPath,
 ) -> Result<Response, Refusal> {
     let Path(segment) = path.map_err(bad_path)?;
-    if segment.contains(':') {
-        return Ok(action_takes_post(&segment));
+    if let Some(response) = action_takes_post(&segment, &ACTIONS) {
+        return Ok(response);
     }
     Ok(change(&api, &caller, &segment, ScheduleChange::Remove).await?.into_response())
 }

@@ -237,11 +237,10 @@ fn reason(status: u16) -> &'static str {
         409 => "It conflicts with what is there.",
         413 => "It is larger than a limit allows.",
         415 => "The body is of another media type.",
-        422 => "A formula or its data is refused, or has no value.",
+        422 => "A formula or its data is refused, has no value, or took longer than it may.",
         429 => "Over a limit: try again.",
         500 => "The service failed.",
         503 => "The master takes nothing now.",
-        504 => "One formula took longer than a request may.",
         505 => "Another version of HTTP is needed.",
         _ => "It was not done.",
     }

@@ -45,13 +45,11 @@ fn evaluations() -> Vec<Operation> {
             )
             .traced()
             .takes::<EvalRequest>(json!({ "formula": "price * qty", "variables": { "price": 2.5, "qty": 4 } }))
-            .gives::<EvalAnswer>(200, "The value, or the outcomes.")
-            .refuses(&[504]),
+            .gives::<EvalAnswer>(200, "The value, or the outcomes."),
         Operation::new(Post, CHECK_PATH, "check", tag, "Check a formula")
             .text("Its type, its cost, its columns, and what is wrong with it, while it is being typed.")
             .takes::<CheckRequest>(json!({ "formula": "a * x + b", "types": { "a": "int" }, "variables": { "b": 2.5 } }))
-            .gives::<CheckAnswer>(200, "What is known of the formula, which may be that it is refused.")
-            .refuses(&[504]),
+            .gives::<CheckAnswer>(200, "What is known of the formula, which may be that it is refused."),
     ]
 }
 
@@ -162,7 +160,7 @@ fn streams() -> Vec<Operation> {
             .number("job", "The job's id.")
             .query("offset", "Bytes that the client has already; the stream begins after them.", integer(0))
             .gives_content(200, "The results, in the media type of the job's format.", results)
-            .refuses(&[404, 406, 409, 422, 504, 505]),
+            .refuses(&[404, 406, 409, 422, 505]),
         Operation::new(Put, UPLOADS_PATH, "upload", tag, "Upload a table")
             .text("Its digest names it in the spec of a `map` job.")
             .takes_content("application/octet-stream", binary(), "The table's bytes.")
