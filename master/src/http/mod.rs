@@ -170,6 +170,9 @@ pub struct HttpLimits {
     pub body_idle_timeout: Duration,
     /// For a client that does not read what it asked for. Long, because a person may page through results.
     pub write_stall_timeout: Duration,
+    /// For the first results of a job that has not ended, before its stream begins: what fails meanwhile is answered with
+    /// its reason. Most jobs that are small end in that time. Short, since the request keeps its place.
+    pub small_job_patience: Duration,
     /// For what is under way when the server is told to stop.
     pub drain_timeout: Duration,
     /// Between comments on a silent event stream, so that both sides notice a dead one.
@@ -199,6 +202,7 @@ impl Default for HttpLimits {
             head_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(30),
             write_stall_timeout: Duration::from_secs(600),
+            small_job_patience: Duration::from_millis(50),
             drain_timeout: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(15),
         }

@@ -116,16 +116,16 @@ pub(super) async fn results(
     }
     let place = (stream_place(&api)?, api.metrics.http.result_stream());
     let mut rows = api.service.results_from(job, offset).await?.fuse();
-    // What has failed already is answered with its reason, as it would be without a stream.
-    let first = if view.state.is_final() {
-        timeout(FIRST_PIECE_PATIENCE, rows.next()).await.ok()
-    } else {
-        rows.next().now_or_never()
+    // What fails at once is answered with its reason, as it would be without a stream.
+    let patience = if view.state.is_final() { FIRST_PIECE_PATIENCE } else { api.limits.small_job_patience };
+    // No timer is shorter than a millisecond.
+    let first = match patience {
+        Duration::ZERO => rows.next().now_or_never(),
+        patience => timeout(patience, rows.next()).await.ok(),
     };
     let first = match first {
         Some(Some(Err(error))) => return Err(error.into()),
-        Some(first) => first,
-        None => None,
+        first => first.flatten(),
     };
     let rows = stream::iter(first).chain(rows).then(move |piece| async move {
         if let Err(error) = &piece {

@@ -4,6 +4,7 @@ use super::{DEADLINE, Fake, Lose, TOKEN, lossy_proxy, start, stub, submit_reques
 use crate::client::{ClientConfig, ClientTimeouts, HttpClient};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use quipu_master::http::HttpConfig;
 use quipu_shared::ids::JobId;
 use quipu_shared::service::{ErrorKind, JobService, JobState, ServiceError};
 use std::net::SocketAddr;
@@ -23,6 +24,11 @@ fn patient(address: SocketAddr, restart_patience: Duration) -> (HttpClient, Arc<
         ..config
     };
     (HttpClient::new(config).unwrap(), told)
+}
+
+/// So that a stream that breaks off soon has begun all the same.
+fn begin_at_once(config: &mut HttpConfig) {
+    config.limits.small_job_patience = Duration::ZERO;
 }
 
 fn rows(text: &'static str) -> Result<Bytes, ServiceError> {
@@ -50,7 +56,7 @@ fn break_at(fake: &Arc<Fake>, breaks: &[&'static [&'static str]]) {
 
 #[tokio::test]
 async fn results_go_on_where_they_broke_off() {
-    let server = start(|_| {}).await;
+    let server = start(begin_at_once).await;
     let job = server.fake.add(&submit_request().spec);
     break_at(&server.fake, &[&["x\n", "1\n"], &["x\n1", "\n2\n3"], &[], &["x\n1\n2\n", "3\n4\n"]]);
     let (client, _) = patient(server.address, DEADLINE);
@@ -64,7 +70,7 @@ async fn results_go_on_where_they_broke_off() {
 
 #[tokio::test]
 async fn a_job_that_has_failed_is_not_waited_for() {
-    let server = start(|_| {}).await;
+    let server = start(begin_at_once).await;
     let job = server.fake.add(&submit_request().spec);
     break_at(&server.fake, &[&["1\n"], &["1\n", "2\n"]]);
     server.fake.change(job, |view| {
@@ -81,7 +87,7 @@ async fn a_job_that_has_failed_is_not_waited_for() {
 
 #[tokio::test]
 async fn results_without_an_end_are_given_up() {
-    let server = start(|_| {}).await;
+    let server = start(begin_at_once).await;
     let job = server.fake.add(&submit_request().spec);
     let breaks: Vec<&'static [&'static str]> = vec![&["1\n"]; 10_000];
     break_at(&server.fake, &breaks);

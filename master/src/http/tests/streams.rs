@@ -127,13 +127,19 @@ async fn results_that_fail_on_the_way_never_look_complete() {
 }
 
 #[tokio::test]
-async fn results_that_have_failed_already_are_a_problem() {
+async fn results_that_fail_at_once_are_a_problem() {
     let server = start(|_| {}).await;
     server.fake.add(&eval_spec());
-    let pieces = [Err(error(ErrorKind::Evaluation, "int_overflow"))];
-    *server.fake.results.lock().unwrap() = Some(stream::iter(pieces).boxed());
-    let answer = server.get("/v1/jobs/1/results").await;
-    assert_eq!((answer.status, answer.problem().as_str()), (422, "int_overflow"));
+    let failure = || Err(error(ErrorKind::Evaluation, "int_overflow"));
+    let soon = async move {
+        tokio::task::yield_now().await;
+        failure()
+    };
+    for pieces in [stream::iter([failure()]).boxed(), stream::once(soon).boxed()] {
+        *server.fake.results.lock().unwrap() = Some(pieces);
+        let answer = server.get("/v1/jobs/1/results").await;
+        assert_eq!((answer.status, answer.problem().as_str()), (422, "int_overflow"));
+    }
 }
 
 #[tokio::test]
