@@ -129,6 +129,16 @@ fn shard_that_fails_on_two_workers_excuses_both() {
 }
 
 #[test]
+fn shard_that_failed_goes_to_another_worker_although_that_has_work() {
+    let mut fixture = Fixture::new();
+    fixture.submit(JobPlan { initial_rows: 10, ..plan(20) });
+    let failed = leases(&fixture.join(1, 1, 1))[0];
+    assert_eq!(leases(&fixture.join(2, 1, 2)).len(), 1, "the second shard, and room for one more");
+    let again = leases(&fixture.panic_and_wait(failed));
+    assert_eq!(again.iter().map(|sent| sent.worker).collect::<Vec<_>>(), [WorkerId(2)]);
+}
+
+#[test]
 fn breaker_outlives_the_connection_and_the_same_node_is_the_same() {
     let (mut fixture, bad) = pair();
     fail_until_open(&mut fixture, bad);
