@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 type WorkerHub = Hub<WorkerCommand, WorkerEvent>;
@@ -28,7 +28,8 @@ pub struct WorkerLink {
     hub: Arc<WorkerHub>,
     events: Events<WorkerCommand>,
     node: Arc<Node>,
-    tasks: [JoinHandle<()>; 2],
+    /// End with the link.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl WorkerLink {
@@ -48,9 +49,10 @@ impl WorkerLink {
             hub: hub.clone(),
             node: node.clone(),
         });
-        let dialing = tokio::spawn(dialer.run(masters));
-        let tasks = [dialing, watch_node(node.clone(), hub.clone())];
-        Ok(Self { hub, events, node, tasks })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(dialer.run(masters));
+        tasks.spawn(watch_node(node.clone(), hub.clone()));
+        Ok(Self { hub, events, node, tasks: Mutex::new(tasks) })
     }
 
     /// The next event; none after the link has stopped. To be called by one task.
@@ -80,7 +82,7 @@ impl WorkerLink {
 
     /// Closes everything and waits until it is gone; `recv` then gives what is left.
     pub async fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.lock().await.shutdown().await;
         self.hub.stop();
         self.node.stop().await;
     }
@@ -88,7 +90,6 @@ impl WorkerLink {
 
 impl Drop for WorkerLink {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
         self.hub.stop();
     }
 }
@@ -105,7 +106,7 @@ struct Dialer {
 impl Dialer {
     /// One task an address, as long as it is wanted.
     async fn run(self: Arc<Self>, mut masters: watch::Receiver<BTreeSet<SocketAddr>>) {
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         let mut running: HashMap<SocketAddr, tokio::task::AbortHandle> = HashMap::new();
         loop {
             let wanted = masters.borrow_and_update().clone();

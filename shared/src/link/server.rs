@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::Mutex;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 /// Pause after an accept that failed: the process is out of descriptors, and trying at once would only burn time.
@@ -28,7 +29,8 @@ pub struct MasterLink {
     events: Events<WorkerEvent>,
     node: Arc<Node>,
     local_addr: SocketAddr,
-    tasks: [JoinHandle<()>; 2],
+    /// End with the link.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl MasterLink {
@@ -48,9 +50,10 @@ impl MasterLink {
             hub: hub.clone(),
             node: node.clone(),
         });
-        let accepting = tokio::spawn(server.run(listener));
-        let tasks = [accepting, watch_node(node.clone(), hub.clone())];
-        Ok(Self { hub, events, node, local_addr, tasks })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.run(listener));
+        tasks.spawn(watch_node(node.clone(), hub.clone()));
+        Ok(Self { hub, events, node, local_addr, tasks: Mutex::new(tasks) })
     }
 
     /// Where it listens.
@@ -85,7 +88,7 @@ impl MasterLink {
 
     /// Closes everything and waits until it is gone; `recv` then gives what is left.
     pub async fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.lock().await.shutdown().await;
         self.hub.stop();
         self.node.stop().await;
     }
@@ -93,22 +96,19 @@ impl MasterLink {
 
 impl Drop for MasterLink {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
         self.hub.stop();
     }
 }
 
 /// Stops the hub when the node server fails, so that the owner learns of it.
-pub(super) fn watch_node<In, Out>(node: Arc<Node>, hub: Arc<Hub<In, Out>>) -> JoinHandle<()>
+pub(super) async fn watch_node<In, Out>(node: Arc<Node>, hub: Arc<Hub<In, Out>>)
 where
     In: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
     Out: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
 {
-    tokio::spawn(async move {
-        node.failed().await;
-        tracing::error!("the link's node server has failed");
-        hub.stop();
-    })
+    node.failed().await;
+    tracing::error!("the link's node server has failed");
+    hub.stop();
 }
 
 struct Acceptance {
